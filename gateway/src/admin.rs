@@ -1,0 +1,133 @@
+//! The admin listener: health, metrics, and the API that people and tools change things with.
+//!
+//! It runs on the control runtime, never on a worker, and shares nothing with the edge but atomics
+//! and snapshots: it can stall without a request noticing. Every operation but health, version and
+//! metrics needs a credential, and names its permission in one table ([`access::OPERATIONS`]).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post, put};
+
+use crate::change::Changes;
+use crate::store::thread::StoreHandle;
+use crate::worker::Shared;
+
+pub mod listener;
+pub mod access;
+pub mod error;
+pub mod idempotency;
+pub mod rates;
+pub mod health;
+pub mod status;
+pub mod experiments;
+pub mod keys;
+pub mod records;
+
+/// What handlers work with.
+#[derive(Clone, Debug)]
+pub struct Context(Arc<Inner>);
+
+/// The content of a [`Context`].
+#[derive(Debug)]
+pub struct Inner {
+    /// The writer.
+    pub changes: Arc<Changes>,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// The store.
+    pub store: StoreHandle,
+    /// Address of the edge.
+    pub edge: SocketAddr,
+    /// Address of this listener.
+    pub admin: SocketAddr,
+    /// Rates of the last seconds.
+    pub rates: rates::Rates,
+    /// Answers to repeated requests.
+    pub answers: idempotency::Answers,
+    /// Start of the process, seconds since 1970.
+    pub started_unix: i64,
+}
+
+impl std::ops::Deref for Context {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Context {
+    /// For one process.
+    pub fn new(
+        changes: Arc<Changes>,
+        shared: Arc<Shared>,
+        store: StoreHandle,
+        edge: SocketAddr,
+        admin: SocketAddr,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            changes,
+            shared,
+            store,
+            edge,
+            admin,
+            rates: rates::Rates::default(),
+            answers: idempotency::Answers::default(),
+            started_unix: crate::clock::unix_seconds(),
+        }))
+    }
+}
+
+/// Serves until the runtime ends.
+pub async fn serve(
+    tcp: tokio::net::TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    context: Context,
+) {
+    let sampling = context.clone();
+    tokio::spawn(async move { rates::keep_sampling(&sampling).await });
+    let app = router(context).into_make_service_with_connect_info::<listener::Peer>();
+    let served = axum::serve(listener::AdminListener::new(tcp, tls), app).await;
+    if let Err(error) = served {
+        crate::telemetry::events::warning("weir.admin.ended", &error.to_string());
+    }
+}
+
+/// Every path of the admin listener.
+fn router(context: Context) -> Router {
+    let api = Router::new()
+        .route("/status", get(status::status))
+        .route("/routes", get(status::routes))
+        .route("/backends", get(status::backends))
+        .route("/shadows", get(status::shadows))
+        .route("/experiments", get(experiments::list))
+        .route("/experiments/{experiment}", get(experiments::show))
+        .route("/experiments/{experiment}/weights", put(experiments::set_weights))
+        .route("/experiments/{experiment}/stop", post(experiments::stop))
+        .route("/experiments/{experiment}/undo", post(experiments::undo))
+        .route("/experiments/{experiment}/history", get(experiments::history))
+        .route("/experiments/{experiment}/assign", get(experiments::assign))
+        .route("/requests", get(records::requests))
+        .route("/requests/{id}", get(records::request))
+        .route("/audit", get(records::audit))
+        .route("/keys", get(keys::list).post(keys::create))
+        .route("/keys/{id}", delete(keys::revoke));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/livez", get(health::livez))
+        .route("/healthz", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/startupz", get(health::startupz))
+        .route("/version", get(health::version))
+        .route("/metrics", get(health::metrics))
+        .route("/status", get(status::status))
+        .route("/", get(health::index))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(context.clone(), access::guard))
+        .layer(DefaultBodyLimit::max(1 << 20))
+        .with_state(context)
+}

@@ -1,0 +1,169 @@
+//! Who may do what on the admin listener: one table, deny by default (hardening T19, T20).
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use policies::api_key::credential_of;
+use policies::{Caller, Permission};
+
+use super::Context;
+use super::error::ApiError;
+use super::listener::Peer;
+use crate::clock;
+use crate::ids::RequestId;
+use crate::live::Actor;
+use crate::store::Source;
+
+/// Method, path and permission of each operation; `None` needs no credential. A path that is not
+/// here is refused, whatever the router says.
+pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
+    ("GET", "/livez", None),
+    ("GET", "/healthz", None),
+    ("GET", "/readyz", None),
+    ("GET", "/startupz", None),
+    ("GET", "/version", None),
+    ("GET", "/metrics", None),
+    ("GET", "/", None),
+    ("GET", "/status", Some(Permission::Read)),
+    ("GET", "/api/v1/status", Some(Permission::Read)),
+    ("GET", "/api/v1/routes", Some(Permission::Read)),
+    ("GET", "/api/v1/backends", Some(Permission::Read)),
+    ("GET", "/api/v1/shadows", Some(Permission::Read)),
+    ("GET", "/api/v1/experiments", Some(Permission::Read)),
+    ("GET", "/api/v1/experiments/{experiment}", Some(Permission::Read)),
+    ("PUT", "/api/v1/experiments/{experiment}/weights", Some(Permission::ChangeWeights)),
+    ("POST", "/api/v1/experiments/{experiment}/stop", Some(Permission::StopExperiment)),
+    ("POST", "/api/v1/experiments/{experiment}/undo", Some(Permission::UndoExperiment)),
+    ("GET", "/api/v1/experiments/{experiment}/history", Some(Permission::Read)),
+    ("GET", "/api/v1/experiments/{experiment}/assign", Some(Permission::Read)),
+    ("GET", "/api/v1/requests", Some(Permission::Read)),
+    ("GET", "/api/v1/requests/{id}", Some(Permission::Read)),
+    ("GET", "/api/v1/audit", Some(Permission::ReadAudit)),
+    ("GET", "/api/v1/keys", Some(Permission::ManageKeys)),
+    ("POST", "/api/v1/keys", Some(Permission::ManageKeys)),
+    ("DELETE", "/api/v1/keys/{id}", Some(Permission::ManageKeys)),
+];
+
+/// Who makes a call; put into the request by [`guard`].
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The caller.
+    pub caller: Caller,
+    /// Address.
+    pub from: String,
+    /// Id of this call.
+    pub request_id: String,
+}
+
+impl Who {
+    /// As the audit log has it.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            key_id: self.caller.key_id.to_string(),
+            name: self.caller.name.to_string(),
+            from: self.from.clone(),
+            source: Source::Api,
+            request_id: self.request_id.clone(),
+        }
+    }
+}
+
+/// Checks host, credential and permission before any handler runs.
+pub async fn guard(
+    State(context): State<Context>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    matched: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if let Err(error) = check_host(&context, &request) {
+        return error.into_response();
+    }
+    let Some(matched) = matched else {
+        // Unknown paths say nothing to strangers about which paths there are.
+        return match authenticate(&context, &request) {
+            Ok(_) => next.run(request).await,
+            Err(error) => error.into_response(),
+        };
+    };
+    let method = match *request.method() {
+        Method::HEAD => "GET",
+        ref other => other.as_str(),
+    };
+    let operation =
+        OPERATIONS.iter().find(|(m, path, _)| *m == method && *path == matched.as_str());
+    let needs = match operation {
+        Some((_, _, None)) => return with_headers(next.run(request).await),
+        Some((_, _, Some(permission))) => Some(*permission),
+        None => None,
+    };
+    let caller = match authenticate(&context, &request) {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    if let Some(permission) = needs
+        && !caller.role.allows(permission)
+    {
+        return ApiError::forbidden(format!(
+            "a key of role {} lacks the permission {permission}",
+            caller.role
+        ))
+        .into_response();
+    }
+    let request_id = RequestId::new(clock::unix_nanos(), fastrand::u64(..)).to_string();
+    request.extensions_mut().insert(Who {
+        caller,
+        from: peer.ip().to_string(),
+        request_id,
+    });
+    with_headers(next.run(request).await)
+}
+
+/// Answers of the API are nobody's page.
+fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+fn authenticate(context: &Context, request: &Request) -> Result<Caller, ApiError> {
+    let presented = credential_of(request.headers())
+        .ok()
+        .flatten()
+        .ok_or_else(ApiError::unauthenticated)?;
+    let snapshot = context.shared.current.load();
+    let entry = snapshot
+        .keys
+        .find(presented, clock::unix_seconds())
+        .map_err(|_| ApiError::unauthenticated())?;
+    Ok(entry.caller())
+}
+
+/// A page of another origin must not reach a listener on loopback through a name of its own (T20).
+fn check_host(context: &Context, request: &Request) -> Result<(), ApiError> {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str))
+        .unwrap_or("");
+    let known = routing::canonical_authority(host).is_ok_and(|authority| {
+        let name: &str = &authority.host;
+        let ip: Option<std::net::IpAddr> =
+            name.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        name == "localhost"
+            || ip.is_some_and(|ip| ip.is_loopback() || ip == context.admin.ip())
+            || (context.admin.ip().is_unspecified() && ip.is_some())
+            || context.changes.view().plan.admin.hosts.iter().any(|allowed| allowed == name)
+    });
+    if known {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        axum::http::StatusCode::MISDIRECTED_REQUEST,
+        "unknown_host",
+        "the admin API is not served under this host; `admin.hosts` lists the names it answers to",
+    ))
+}

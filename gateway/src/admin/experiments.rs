@@ -1,0 +1,368 @@
+//! Experiments: what is split, by whom, and moving it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::access::Who;
+use super::error::ApiError;
+use super::idempotency::{Answer, Answers};
+use super::status::{items, merge};
+use crate::change::{View, weights_json};
+use crate::clock;
+use crate::config::plan::{OnFailure, Owner};
+use crate::live::{LiveExperiment, statement};
+use crate::recorder::tally::{Tally, TallyKey};
+use crate::store::{RevisionRow, State as Running};
+
+/// The experiment as the API shows it.
+pub fn described(
+    context: &Context,
+    view: &View,
+    name: &str,
+    now: Option<&[(TallyKey, Tally)]>,
+) -> Option<Value> {
+    let plan = view.plan.experiments.iter().find(|e| *e.name == *name)?;
+    let live = view.live.get(name)?;
+    let shares = live.shares();
+    let mut variants = serde_json::Map::new();
+    for (index, (variant, weight)) in live.weights.iter().enumerate() {
+        let backend = plan
+            .variants
+            .iter()
+            .find(|v| *v.name == **variant)
+            .map(|v| &view.plan.backends[v.backend].name);
+        let mut item = json!({
+            "backend": backend,
+            "weight": weight,
+            "share": f64::from(shares.get(index).copied().unwrap_or(0)) / 10_000.0,
+        });
+        if let Some(now) = now {
+            let window = context
+                .rates
+                .window(now, |key| key.experiment == name && key.variant == variant);
+            merge(&mut item, window.json());
+        }
+        variants.insert(variant.clone(), item);
+    }
+    Some(json!({
+        "name": name,
+        "route": view.plan.routes[plan.route].name,
+        "owner": match plan.owner { Owner::Api => "api", Owner::File => "file" },
+        "state": live.state,
+        "revision": live.revision,
+        "control": plan.variants[plan.control].name,
+        "unit": plan.unit.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "on_failure": match plan.on_failure {
+            OnFailure::Fail => "fail",
+            OnFailure::Fallback => "fallback",
+        },
+        "layer": plan.layer.map(|(layer, share)| json!({
+            "name": view.plan.layers[layer], "percent": f64::from(share) / 100.0,
+        })),
+        "variants": variants,
+        "order": live.weights.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "changed_at": clock::rfc3339_micros(live.at),
+        "changed_by": live.by,
+        "source": live.source,
+        "reason": live.reason,
+        "differs_from_file": differs(live, &statement(plan)),
+        "file_weights": weights_json(&plan.variants.iter()
+            .map(|v| (v.name.to_string(), v.weight)).collect::<Vec<_>>()),
+    }))
+}
+
+/// Whether what is in force is not what the file says.
+fn differs(live: &LiveExperiment, says: &str) -> bool {
+    live.state != Running::Running
+        || serde_json::to_string(&live.weights).ok().as_deref() != Some(says)
+}
+
+fn missing(name: &str) -> ApiError {
+    ApiError::missing(format!("experiment {name:?} does not exist"))
+}
+
+/// `GET /experiments`.
+pub async fn list(State(context): State<Context>) -> Json<Value> {
+    let view = context.changes.view();
+    let now = context.shared.tallies.by_variant();
+    let all = view
+        .live
+        .keys()
+        .filter_map(|name| described(&context, &view, name, Some(&now)))
+        .collect();
+    items(all, None)
+}
+
+/// `GET /experiments/{e}`, with the revision as `ETag`.
+pub async fn show(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let view = context.changes.view();
+    let now = context.shared.tallies.by_variant();
+    let body = described(&context, &view, &name, Some(&now)).ok_or_else(|| missing(&name))?;
+    let revision = view.live.get(&name).map(|live| live.revision);
+    Ok(Answer { status: StatusCode::OK, revision, body }.into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetWeights {
+    weights: serde_json::Map<String, Value>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Because {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Undo {
+    #[serde(default)]
+    to: Option<u64>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// Reads a JSON body; an empty one is the default where that makes sense.
+fn body<T: serde::de::DeserializeOwned>(bytes: &[u8], empty: Option<T>) -> Result<T, ApiError> {
+    if bytes.iter().all(u8::is_ascii_whitespace)
+        && let Some(empty) = empty
+    {
+        return Ok(empty);
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::invalid(format!("the body is not what is expected: {error}")))
+}
+
+fn reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
+    match reason {
+        Some(text) if text.len() > 1_000 => {
+            Err(ApiError::invalid("the reason is longer than 1,000 bytes"))
+        }
+        other => Ok(other.filter(|text| !text.trim().is_empty())),
+    }
+}
+
+/// The revision that `If-Match` names.
+fn if_match(headers: &HeaderMap) -> Result<u64, ApiError> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Err(ApiError::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "precondition_required",
+            "send `If-Match` with the ETag of `GET /experiments/{e}`, so that nobody's change is lost",
+        ));
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok())
+        .ok_or_else(|| ApiError::invalid("`If-Match` must be a revision in quotes, such as \"7\""))
+}
+
+/// `PUT /experiments/{e}/weights`.
+pub async fn set_weights(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Answer, ApiError> {
+    let seen = if_match(&headers)?;
+    let what = format!("weights {name} {seen} {}", blake3::hash(&bytes));
+    let key = Answers::key(&who, &headers)?;
+    if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
+        return Ok(answer);
+    }
+    let asked: SetWeights = body(&bytes, None)?;
+    let mut weights = Vec::new();
+    for (variant, weight) in asked.weights {
+        let Some(weight) = weight.as_f64() else {
+            return Err(ApiError::invalid(format!(
+                "the weight of {variant:?} is {weight}, not a number; \
+                 weights are relative, any number from 0 up"
+            )));
+        };
+        weights.push((variant, weight));
+    }
+    let live = context
+        .changes
+        .set_weights(&name, seen, &weights, &who.actor(), reason(asked.reason)?)
+        .await?;
+    changed(&context, &name, &live, key, what)
+}
+
+/// `POST /experiments/{e}/stop`: the kill switch.
+pub async fn stop(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Answer, ApiError> {
+    let what = format!("stop {name}");
+    let key = Answers::key(&who, &headers)?;
+    if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
+        return Ok(answer);
+    }
+    let asked: Because = body(&bytes, Some(Because::default()))?;
+    let stopped = context.changes.stop(&name, &who.actor(), reason(asked.reason)?).await;
+    match stopped {
+        Ok(live) => changed(&context, &name, &live, key, what),
+        Err(crate::change::ChangeError::Store(error)) => {
+            // In force, which is what matters; say that a restart would forget it.
+            let view = context.changes.view();
+            let mut body =
+                described(&context, &view, &name, None).ok_or_else(|| missing(&name))?;
+            merge(
+                &mut body,
+                json!({ "stored": false, "warning": format!(
+                    "stopped on this gateway, but not stored: {error}"
+                ) }),
+            );
+            Ok(Answer { status: StatusCode::OK, revision: None, body })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `POST /experiments/{e}/undo`.
+pub async fn undo(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Answer, ApiError> {
+    let what = format!("undo {name} {}", blake3::hash(&bytes));
+    let key = Answers::key(&who, &headers)?;
+    if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
+        return Ok(answer);
+    }
+    let asked: Undo = body(&bytes, Some(Undo::default()))?;
+    let live =
+        context.changes.undo(&name, asked.to, &who.actor(), reason(asked.reason)?).await?;
+    changed(&context, &name, &live, key, what)
+}
+
+fn changed(
+    context: &Context,
+    name: &str,
+    live: &LiveExperiment,
+    key: Option<String>,
+    what: String,
+) -> Result<Answer, ApiError> {
+    let view = context.changes.view();
+    let mut body = described(context, &view, name, None).ok_or_else(|| missing(name))?;
+    merge(
+        &mut body,
+        json!({ "buckets_moved": live.buckets_moved, "undoes": live.undoes, "stored": true }),
+    );
+    let answer = Answer { status: StatusCode::OK, revision: Some(live.revision), body };
+    context.answers.keep(key, what, &answer);
+    Ok(answer)
+}
+
+/// `?before=&limit=`.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+fn revision_item(row: &RevisionRow) -> Value {
+    json!({
+        "revision": row.revision,
+        "state": row.state,
+        "weights": weights_json(&row.weights),
+        "source": row.source,
+        "by": row.by,
+        "at": clock::rfc3339_micros(row.at),
+        "reason": row.reason,
+        "buckets_moved": row.buckets_moved,
+        "undoes": row.undoes,
+    })
+}
+
+/// `GET /experiments/{e}/history`, newest first.
+pub async fn history(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, ApiError> {
+    let before = match page.cursor {
+        None => None,
+        Some(text) => Some(
+            text.parse().map_err(|_| ApiError::invalid("`cursor` is not one of this list's"))?,
+        ),
+    };
+    let limit = page.limit.unwrap_or(100).clamp(1, 1_000);
+    let experiment = name.clone();
+    let rows =
+        context.store.call(move |store| store.revisions(&experiment, before, limit)).await?;
+    if rows.is_empty() && before.is_none() {
+        return Err(missing(&name));
+    }
+    let next = (rows.len() == limit as usize)
+        .then(|| rows.last().map(|row| row.revision.to_string()))
+        .flatten();
+    let revisions: Vec<Value> = rows.iter().map(revision_item).collect();
+    Ok(Json(json!({ "revisions": revisions, "next": next })))
+}
+
+/// `?unit=`.
+#[derive(Debug, Deserialize)]
+pub struct UnitQuery {
+    unit: String,
+}
+
+/// `GET /experiments/{e}/assign?unit=`: which variant a unit gets from the split, and why. Targets
+/// that look at headers or keys are not asked: a unit alone has none.
+pub async fn assign(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Query(query): Query<UnitQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let snapshot = Arc::clone(&context.shared.current.load_full());
+    let found = snapshot.routes.iter().find_map(|route| {
+        let index = route.plans.iter().position(|plan| plan.name == name)?;
+        Some((route, index))
+    });
+    let Some((route, index)) = found else { return Err(missing(&name)) };
+    let headers = HeaderMap::new();
+    let facts = routing::Facts { headers: &headers, key: "", forced: None };
+    let one = std::slice::from_ref(&route.experiments[index]);
+    let assignment = routing::assign(snapshot.holdout.as_ref(), one, &facts, |_| {
+        Some(routing::Unit(query.unit.as_str().into()))
+    })
+    .map_err(|error| ApiError::invalid(error.to_string()))?;
+    let plan = &route.plans[index];
+    let variant = assignment
+        .variant
+        .filter(|_| assignment.experiment.is_some())
+        .map(|id| &plan.variants[usize::from(id.0)]);
+    let backend = variant.map_or(route.backend, |variant| variant.backend);
+    Ok(Json(json!({
+        "experiment": name,
+        "unit": query.unit,
+        "variant": variant.map(|variant| variant.name),
+        "reason": assignment.reason.as_str(),
+        "bucket": assignment.bucket,
+        "unit_hash": format!("{:016x}", assignment.unit_hash),
+        "revision": plan.revision,
+        "backend": snapshot.backends[backend].name,
+    })))
+}

@@ -1,0 +1,103 @@
+//! Whether the process lives, serves, and which one it is. No credential; never a secret.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Context;
+use crate::ids;
+use crate::telemetry::{exposition, metrics};
+
+/// A worker that was not seen for this long is stuck.
+const WATCHDOG_SECONDS: u64 = 5;
+
+/// `?verbose`.
+#[derive(Debug, serde::Deserialize)]
+pub struct Verbose {
+    verbose: Option<String>,
+}
+
+fn alive(context: &Context) -> bool {
+    let now = context.shared.backends.uptime().as_secs();
+    context
+        .shared
+        .alive
+        .iter()
+        .all(|seen| now.saturating_sub(seen.load(Relaxed)) <= WATCHDOG_SECONDS)
+}
+
+fn answer(good: bool, query: &Verbose, checks: &serde_json::Value) -> Response {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if query.verbose.is_some() {
+        let word = if good { "ok" } else { "fail" };
+        return (status, Json(json!({ "status": word, "checks": checks }))).into_response();
+    }
+    (status, if good { "ok\n" } else { "fail\n" }).into_response()
+}
+
+/// Whether the workers make progress. Never looks at store or backends.
+pub async fn livez(State(context): State<Context>, Query(query): Query<Verbose>) -> Response {
+    let good = alive(&context);
+    answer(good, &query, &json!({ "workers": if good { "ok" } else { "stuck" } }))
+}
+
+/// Whether traffic should come here.
+pub async fn readyz(State(context): State<Context>, Query(query): Query<Verbose>) -> Response {
+    let draining = context.shared.draining.load(Relaxed);
+    let loaded = context.shared.current.load().generation > 0;
+    let checks = json!({
+        "config": if loaded { "ok" } else { "missing" },
+        "draining": if draining { "fail" } else { "ok" },
+        "store": if context.store.stats().up { "ok" } else { "degraded" },
+    });
+    answer(loaded && !draining, &query, &checks)
+}
+
+/// Whether the first configuration was put in force.
+pub async fn startupz(State(context): State<Context>, Query(query): Query<Verbose>) -> Response {
+    let loaded = context.shared.current.load().generation > 0;
+    answer(loaded, &query, &json!({ "config": if loaded { "ok" } else { "missing" } }))
+}
+
+/// Which build this is.
+pub async fn version(State(context): State<Context>) -> Json<serde_json::Value> {
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "config_revision": context.shared.current.load().generation,
+        "boot_id": ids::hex(&context.shared.boot),
+    }))
+}
+
+/// Prometheus and OpenMetrics text.
+pub async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let dialect = exposition::Dialect::negotiate(accept);
+    let reloads = context.changes.reloads();
+    let view = context.changes.view();
+    let certificates = |listener: &'static str, list: &[crate::config::plan::Certificate]| {
+        list.iter().map(|c| (listener, c.subject.clone(), c.not_after)).collect::<Vec<_>>()
+    };
+    let mut all = certificates("edge", &view.plan.server.certificates);
+    all.extend(certificates("admin", &view.plan.admin.certificates));
+    let extra = metrics::Extra {
+        config_reloads_ok: reloads.ok,
+        config_reloads_failed: reloads.failed,
+        config_last_success_unix: reloads.last_success,
+        config_revision: view.generation,
+        config_last_successful: reloads.last_error.is_none(),
+        certificates: all,
+        ..metrics::Extra::default()
+    };
+    let stats = context.store.stats();
+    let text = metrics::render(&context.shared, Some(&stats), &extra, dialect);
+    ([(header::CONTENT_TYPE, dialect.content_type())], text).into_response()
+}
+
+/// What this port is, for somebody who opens it in a browser.
+pub async fn index() -> &'static str {
+    "Weir admin. Health: /livez /readyz. Metrics: /metrics. API: /api/v1 (with a key).\n"
+}

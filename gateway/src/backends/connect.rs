@@ -1,0 +1,149 @@
+//! A new connection to an endpoint: TCP, then TLS where asked.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use policies::framing::HeadLimits;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::wire::{BackendIo, Stream, Wire};
+use super::{Backend, Endpoint};
+use crate::config::plan::Scheme;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not within the connect timeout.
+    #[error("no connection in time")]
+    TimedOut,
+    /// Refused, unreachable, reset.
+    #[error("no connection")]
+    Tcp(#[source] io::Error),
+    /// The TLS handshake failed: certificate, name, protocol.
+    #[error("no TLS")]
+    Tls(#[source] io::Error),
+    /// The backend has no address (its names never resolved).
+    #[error("no address")]
+    NoAddress,
+    /// HTTP/2 preface or settings failed.
+    #[error("no HTTP")]
+    Protocol(#[source] hyper::Error),
+}
+
+/// A connection, and which HTTP goes over it.
+#[derive(Debug)]
+pub enum Connected {
+    /// HTTP/1.1.
+    H1 {
+        /// Watched bytes.
+        io: BackendIo,
+        /// What is seen of them.
+        wire: Rc<Wire>,
+    },
+    /// HTTP/2.
+    H2 {
+        /// Bytes.
+        io: TokioIo<BackendIo>,
+    },
+}
+
+/// Runs hyper's HTTP/2 tasks on the worker that asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Settings of HTTP/2 towards backends.
+pub fn h2_builder() -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        // Large enough that a fast model is not held up by a round trip.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(8 << 20)
+        .max_header_list_size(64 << 10)
+        // A dead connection is found although no request times out on it.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// Connects to `endpoint`.
+///
+/// # Errors
+/// [`ConnectError`]; the caller sets the deadline.
+pub async fn connect(
+    backend: &Backend,
+    endpoint: &Endpoint,
+    limits: HeadLimits,
+) -> Result<Connected, ConnectError> {
+    connect_as(backend, endpoint, limits, false).await
+}
+
+/// The same, but never HTTP/2: an upgrade needs a connection of its own.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_http1(
+    backend: &Backend,
+    endpoint: &Endpoint,
+    limits: HeadLimits,
+) -> Result<Connected, ConnectError> {
+    connect_as(backend, endpoint, limits, true).await
+}
+
+async fn connect_as(
+    backend: &Backend,
+    endpoint: &Endpoint,
+    limits: HeadLimits,
+    only_http1: bool,
+) -> Result<Connected, ConnectError> {
+    let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
+    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    let _ = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
+
+    let (stream, http2) = match endpoint.scheme {
+        Scheme::Http => (Stream::Plain(tcp), false),
+        Scheme::H2c => (Stream::Plain(tcp), true),
+        Scheme::Https => {
+            let name = backend.server_name.as_deref().unwrap_or(&endpoint.host);
+            let name = ServerName::try_from(name.to_owned())
+                .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
+            let Some(config) = &backend.tls else {
+                return Err(ConnectError::Tls(io::Error::other("no TLS configuration")));
+            };
+            let config = if only_http1 {
+                let mut config = rustls::ClientConfig::clone(config);
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Arc::new(config)
+            } else {
+                Arc::clone(config)
+            };
+            let tls = TlsConnector::from(config)
+                .connect(name, tcp)
+                .await
+                .map_err(ConnectError::Tls)?;
+            let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            (Stream::Tls(Box::new(tls)), http2)
+        }
+    };
+    if http2 {
+        let wire = Wire::new(None);
+        return Ok(Connected::H2 { io: TokioIo::new(BackendIo::new(stream, wire)) });
+    }
+    let wire = Wire::new(Some(limits));
+    Ok(Connected::H1 { io: BackendIo::new(stream, Rc::clone(&wire)), wire })
+}

@@ -1,0 +1,204 @@
+//! Names of backends to addresses: asked again as their time to live says, never on the request path.
+//!
+//! The last good answer stays when a name stops resolving (hardening F07). Where a name may lead is
+//! checked here, on the addresses that are then dialled: link-local, multicast and unspecified never;
+//! loopback and private ones only if the backend allows it or the file itself wrote that address
+//! (T23).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use parking_lot::Mutex;
+
+use super::Backend;
+use crate::clock;
+use crate::config::plan;
+use crate::telemetry::events;
+use crate::worker::Shared;
+
+/// How long a start or reload waits for names.
+pub const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// Bounds of a time to live.
+const LEAST: Duration = Duration::from_secs(5);
+const MOST: Duration = Duration::from_secs(300);
+
+struct Known {
+    addresses: Vec<IpAddr>,
+    until: Instant,
+}
+
+static ANSWERS: std::sync::LazyLock<Mutex<HashMap<String, Known>>> =
+    std::sync::LazyLock::new(Mutex::default);
+
+/// Resolves every backend of the snapshot in force; waits for names at most `wait`.
+pub async fn resolve_all(shared: &Arc<Shared>, wait: Duration) {
+    let snapshot = shared.current.load_full();
+    let each = snapshot.backends.iter().map(|backend| resolve(shared, backend));
+    let all = async {
+        for resolving in each {
+            resolving.await;
+        }
+    };
+    let _ = tokio::time::timeout(wait, all).await;
+}
+
+/// Asks again for names whose time is over, for ever.
+pub async fn keep_resolving(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let snapshot = shared.current.load_full();
+        for backend in &snapshot.backends {
+            let named = backend.plan.endpoints.iter().any(|e| e.host.parse::<IpAddr>().is_err());
+            if named {
+                resolve(&shared, backend).await;
+            }
+        }
+    }
+}
+
+async fn resolve(shared: &Arc<Shared>, backend: &Backend) {
+    let mut found = Vec::new();
+    let mut failed = Vec::new();
+    for endpoint in &backend.plan.endpoints {
+        let addresses = match addresses(endpoint).await {
+            Ok((addresses, literal)) => {
+                let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = addresses
+                    .into_iter()
+                    .partition(|ip| literal || allowed(*ip, backend.plan.allow_private));
+                if let Some(ip) = bad.first() {
+                    let why = format!(
+                        "leads to {ip}, which is not a public address; \
+                         `allow_private = true` in [backends.{}] allows it",
+                        backend.name
+                    );
+                    failed.push((Arc::clone(&endpoint.host), why));
+                }
+                good
+            }
+            Err(why) => {
+                failed.push((Arc::clone(&endpoint.host), why));
+                Vec::new()
+            }
+        };
+        let sockets =
+            addresses.into_iter().map(|ip| SocketAddr::new(ip, endpoint.port)).collect();
+        found.push((endpoint.clone(), sockets));
+    }
+    let mut known = backend.life.unresolved.lock();
+    if *known != failed {
+        for (host, why) in &failed {
+            events::resolve_failed(backend.name, host, why);
+        }
+        *known = failed;
+    }
+    drop(known);
+    let before = backend.life.endpoints.load();
+    let now: Vec<SocketAddr> =
+        found.iter().flat_map(|(_, sockets): &(_, Vec<SocketAddr>)| sockets.clone()).collect();
+    let same = before.all.len() == now.len()
+        && before.all.iter().zip(&now).all(|(endpoint, address)| endpoint.address == *address)
+        && before.ring.is_some() == (backend.balance == plan::Balance::HashUnit);
+    if !same {
+        shared.backends.set_addresses(backend, &found);
+    }
+}
+
+/// Addresses of an endpoint, and whether the file wrote the address itself.
+async fn addresses(endpoint: &plan::Endpoint) -> Result<(Vec<IpAddr>, bool), String> {
+    if let Ok(ip) = endpoint.host.parse() {
+        return Ok((vec![ip], true));
+    }
+    if &*endpoint.host == "localhost" {
+        return Ok((vec![IpAddr::from([127, 0, 0, 1])], true));
+    }
+    let now = clock::now();
+    let key = endpoint.host.to_string();
+    if let Some(known) = ANSWERS.lock().get(&key)
+        && known.until > now
+    {
+        return Ok((known.addresses.clone(), false));
+    }
+    let answer = match resolver() {
+        Ok(resolver) => resolver.lookup_ip(format!("{key}.")).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error),
+    };
+    let mut answers = ANSWERS.lock();
+    match answer {
+        Ok(found) => {
+            let mut addresses: Vec<IpAddr> = found.iter().collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            let ttl = found.valid_until().saturating_duration_since(now).clamp(LEAST, MOST);
+            answers.insert(key, Known { addresses: addresses.clone(), until: now + ttl });
+            Ok((addresses, false))
+        }
+        Err(error) => match answers.get_mut(&key) {
+            Some(known) => {
+                known.until = now + LEAST;
+                Ok((known.addresses.clone(), false))
+            }
+            None => Err(format!("does not resolve: {error}")),
+        },
+    }
+}
+
+fn resolver() -> Result<&'static TokioResolver, String> {
+    static RESOLVER: std::sync::OnceLock<Result<TokioResolver, String>> =
+        std::sync::OnceLock::new();
+    RESOLVER
+        .get_or_init(|| {
+            TokioResolver::builder_tokio()
+                .map(|builder| builder.build())
+                .map_err(|error| format!("the system has no usable DNS configuration: {error}"))
+        })
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+/// Whether a name may lead to `ip`.
+fn allowed(ip: IpAddr, private: bool) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let never = ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_unspecified()
+                || ip.is_broadcast();
+            let shared_space = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
+            !never && (private || !(ip.is_private() || ip.is_loopback() || shared_space))
+        }
+        IpAddr::V6(ip) => {
+            let never = ip.is_multicast() || ip.is_unspecified() || ip.is_unicast_link_local();
+            !never && (private || !(ip.is_loopback() || ip.is_unique_local()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t23_a_name_leads_to_no_address_that_nobody_opted_into() {
+        let table = [
+            ("203.0.113.9", true, true),
+            ("10.1.2.3", false, true),
+            ("127.0.0.1", false, true),
+            ("100.64.0.1", false, true),
+            ("169.254.169.254", false, false),
+            ("0.0.0.0", false, false),
+            ("224.0.0.1", false, false),
+            ("::1", false, true),
+            ("fd00::1", false, true),
+            ("fe80::1", false, false),
+            ("::ffff:169.254.169.254", false, false),
+            ("2001:db8::1", true, true),
+        ];
+        for (ip, public, with_leave) in table {
+            let ip = ip.parse().unwrap();
+            assert_eq!((allowed(ip, false), allowed(ip, true)), (public, with_leave), "{ip}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The `weir` command: its arguments, and which file answers which command.
+//!
+//! Commands that run here (`serve`, `check`, `schema`, `completions`) are in `local`; all others
+//! talk to a running gateway through `admin_client` and use nothing but the admin API, so whatever
+//! the command can do, a script can do too. Nothing is printed but through [`Console`].
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use policies::Role;
+
+mod assign;
+mod history;
+mod keys;
+pub(crate) mod local;
+mod split;
+mod status;
+mod weights;
+pub(crate) mod admin_client;
+pub(crate) mod console;
+pub(crate) mod fault;
+pub(crate) mod reading;
+pub(crate) mod table;
+pub(crate) mod words;
+
+use admin_client::{AdminClient, Token};
+use console::Console;
+use fault::{Exit, Fault};
+
+/// Splits inference traffic between models, and measures what comes of it.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.\n\
+                        Start with `weir demo`: it needs nothing and shows everything.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See it run: models, gateway and load in one process, on this machine only
+    Demo(DemoArgs),
+    /// Run the gateway
+    Serve {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Check the configuration: the same verdict as start and reload
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// The whole gateway on one screen
+    Status {
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show an experiment's split, or change it
+    #[command(after_help = "Weights are relative; a variant that is not named keeps its weight, \
+                            and 0 drains it.\nThe answer comes when the change is in force.")]
+    Split(SplitArgs),
+    /// Every revision of an experiment, newest first
+    History {
+        /// Name of the experiment
+        experiment: String,
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Go back to the revision before the last change, or to an earlier one
+    Undo {
+        /// Name of the experiment
+        experiment: String,
+        /// Revision to go back to [default: the one before the last change]
+        #[arg(long, value_name = "REV")]
+        to: Option<u64>,
+        /// Why, for the history
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Kill switch: all traffic back to the route's backend, at once
+    Stop {
+        /// Name of the experiment
+        experiment: String,
+        /// Why, for the history
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Which variant a unit gets, and why
+    Assign {
+        /// Name of the experiment
+        experiment: String,
+        /// The unit: a user id, or whatever the experiment's `unit` names
+        unit: String,
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print a completion script, for your shell to load
+    Completions {
+        /// Name of the shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key; it is shown once
+    Create(KeyCreateArgs),
+    /// The keys that exist, without their secrets
+    List {
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a key useless, everywhere within seconds
+    Revoke {
+        /// Id of the key, as `weir key list` shows it
+        id: String,
+        #[command(flatten)]
+        gateway: Connection,
+    },
+}
+
+/// Which configuration file.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "weir.toml")]
+    config: PathBuf,
+}
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, Args)]
+struct Output {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the gateway's admin API is, and who asks.
+#[derive(Debug, Args)]
+struct Connection {
+    /// The gateway's admin address; `https` unless it is on this machine
+    #[arg(long, env = "WEIR_ADMIN", value_name = "URL", default_value = admin_client::DEFAULT_URL)]
+    #[arg(help_heading = "Gateway")]
+    admin: String,
+    /// A key whose role allows it; better in the environment, where other users cannot see it
+    #[arg(long, env = "WEIR_TOKEN", value_name = "KEY", hide_env_values = true)]
+    #[arg(help_heading = "Gateway")]
+    token: Option<Token>,
+    /// Certificate authority to trust for `https`, as PEM, instead of the public ones
+    #[arg(long, env = "WEIR_CA", value_name = "FILE", help_heading = "Gateway")]
+    ca: Option<PathBuf>,
+}
+
+impl Connection {
+    fn client(self) -> Result<AdminClient, Fault> {
+        AdminClient::new(&self.admin, self.token.filter(|token| !token.is_empty()), self.ca.as_deref())
+    }
+}
+
+#[derive(Debug, Args)]
+struct SplitArgs {
+    /// Name of the experiment
+    experiment: String,
+    /// New weights, such as stable=90 canary=10; without any, the split is shown
+    #[arg(value_name = "NAME=NUMBER")]
+    weights: Vec<String>,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", requires = "weights")]
+    reason: Option<String>,
+    #[command(flatten)]
+    gateway: Connection,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct KeyCreateArgs {
+    /// What to call it, in lists and logs
+    name: String,
+    /// What it may do: client, viewer, experimenter, operator, auditor, admin
+    #[arg(long, value_parser = role)]
+    role: Role,
+    /// Route that it may call; again for more [default: all]
+    #[arg(long = "route", value_name = "ROUTE")]
+    routes: Vec<String>,
+    /// How long it works, such as 90d or 12h [default: until revoked]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires: Option<Duration>,
+    #[command(flatten)]
+    gateway: Connection,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What `weir demo` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Send no load; the models and the gateway wait for your own requests
+    #[arg(long)]
+    pub(crate) no_load: bool,
+    /// Address of the edge [default: 127.0.0.1:8443, or a free port if that is in use]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) edge: Option<SocketAddr>,
+    /// Address of the admin API, on loopback [default: 127.0.0.1:8444, or a free port]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// Folder for certificate, keys and data, kept at the end [default: a temporary one, removed]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let names = || Role::ALL.map(Role::as_str).join(", ");
+    text.parse().map_err(|_| format!("there is no such role; roles are {}", names()))
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let mend = "write a number with a unit, such as 90d, 12h or 1h30m";
+    let span = crate::config::parse_duration(text).map_err(|why| format!("{why}; {mend}"))?;
+    if span.is_zero() {
+        return Err(format!("a key that never works is of no use; {mend}"));
+    }
+    Ok(span)
+}
+
+/// The whole command: reads the arguments of the process, does what they say, and answers with the
+/// exit code.
+pub fn main() -> ExitCode {
+    let mut console = Console::standard();
+    ExitCode::from(run(std::env::args_os(), &mut console) as u8)
+}
+
+/// Does what `arguments` say; the first is the name of the program.
+fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, console),
+    };
+    match obey(cli.command, console) {
+        Ok(()) => Exit::Done,
+        Err(fault) => {
+            console.fault(&fault);
+            fault.exit
+        }
+    }
+}
+
+fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
+    match command {
+        Command::Demo(args) => crate::demo::run(args, console),
+        Command::Serve { config } => local::serve(&config.config, console),
+        Command::Check { config, output } => local::check(&config.config, output.json, console),
+        Command::Schema => local::schema(console),
+        Command::Completions { shell } => local::completions(shell, console),
+        Command::Key(KeyCommand::Create(args)) => keys::create(args, console),
+        Command::Key(KeyCommand::List { gateway, output }) => {
+            keys::list(&gateway.client()?, output.json, console)
+        }
+        Command::Key(KeyCommand::Revoke { id, gateway }) => {
+            keys::revoke(&gateway.client()?, &id, console)
+        }
+        Command::Status { gateway, output } => {
+            status::status(&gateway.client()?, output.json, console)
+        }
+        Command::Split(args) => {
+            let weights = weights::parse(&args.weights)?;
+            let change = split::Change { experiment: &args.experiment, reason: args.reason };
+            let client = args.gateway.client()?;
+            if weights.is_empty() {
+                return split::show(&client, &args.experiment, args.output.json, console);
+            }
+            split::set(&client, change, &weights, args.output.json, console)
+        }
+        Command::History { experiment, gateway, output } => {
+            history::history(&gateway.client()?, &experiment, output.json, console)
+        }
+        Command::Undo { experiment, to, reason, gateway, output } => {
+            let change = split::Change { experiment: &experiment, reason };
+            split::undo(&gateway.client()?, change, to, output.json, console)
+        }
+        Command::Stop { experiment, reason, gateway, output } => {
+            let change = split::Change { experiment: &experiment, reason };
+            split::stop(&gateway.client()?, change, output.json, console)
+        }
+        Command::Assign { experiment, unit, gateway, output } => {
+            assign::assign(&gateway.client()?, &experiment, &unit, output.json, console)
+        }
+    }
+}
+
+/// Help and version are answers; everything else that clap says is wrong usage.
+fn usage(error: &clap::Error, console: &mut Console) -> Exit {
+    let text = error.render();
+    let show = |colour: bool| if colour { text.ansi().to_string() } else { text.to_string() };
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let text = show(console.out_paint().on);
+        console.print(&text);
+        return Exit::Done;
+    }
+    // A key that was pasted in the wrong place is not repeated.
+    let text = show(console.err_paint().on);
+    console.note(fault::without_keys(&text).trim_end());
+    Exit::Usage
+}
+
+#[cfg(test)]
+mod tests;

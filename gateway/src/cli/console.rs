@@ -1,0 +1,279 @@
+//! The terminal, or whatever stands in its place: the only way this process prints for people.
+//!
+//! Results go to stdout, remarks and errors to stderr. Colour is for terminals only, and never
+//! with `NO_COLOR`; each stream is asked by itself, so that `weir status | less` stays plain.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
+
+use super::fault::{Exit, Fault, without_keys};
+use super::words::clean;
+
+/// Erases from the cursor to the end of the line.
+const ERASE_LINE: &str = "\x1b[K";
+
+/// Columns when nobody can tell; lines of output that goes to a file are never cut.
+const UNKNOWN_WIDTH: usize = 100;
+
+/// What a piece of text wants to say with its looks. Few, on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it is.
+    #[default]
+    Plain,
+    /// Less important: headings, units of time, what has not changed.
+    Dim,
+    /// More important.
+    Bold,
+    /// In order.
+    Good,
+    /// Look here.
+    Warn,
+    /// Not in order.
+    Bad,
+    /// The first series of a picture.
+    First,
+    /// The second.
+    Second,
+    /// The third.
+    Third,
+}
+
+/// Whether tones become colours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paint {
+    /// Whether they do.
+    pub(crate) on: bool,
+}
+
+impl Paint {
+    /// `text` in `tone`.
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
+        // The sixteen colours only: those are the reader's own choice, on dark and light alike.
+        let code = match tone {
+            Tone::Plain => return text.to_owned(),
+            Tone::Dim => "2",
+            Tone::Bold => "1",
+            Tone::Good => "32",
+            Tone::Warn => "33",
+            Tone::Bad => "31",
+            Tone::First => "34",
+            Tone::Second => "36",
+            Tone::Third => "35",
+        };
+        if self.on && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Where output goes.
+pub(crate) struct Console {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    out_paint: Paint,
+    err_paint: Paint,
+    out_is_terminal: bool,
+    err_is_terminal: bool,
+    /// Lines of the picture that stands at the end of stdout.
+    picture: usize,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("out_is_terminal", &self.out_is_terminal).finish_non_exhaustive()
+    }
+}
+
+impl Console {
+    /// The process's own stdout and stderr.
+    pub(crate) fn standard() -> Self {
+        // https://no-color.org: present and not empty, whatever it says.
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let (out_is_terminal, err_is_terminal) =
+            (io::stdout().is_terminal(), io::stderr().is_terminal());
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            out_paint: Paint { on: colour && out_is_terminal },
+            err_paint: Paint { on: colour && err_is_terminal },
+            out_is_terminal,
+            err_is_terminal,
+            picture: 0,
+        }
+    }
+
+    /// Writes to `out` and `err`, neither of them a terminal.
+    #[cfg(test)]
+    pub(crate) fn into(out: Box<dyn Write>, err: Box<dyn Write>) -> Self {
+        let plain = Paint { on: false };
+        Self {
+            out,
+            err,
+            out_paint: plain,
+            err_paint: plain,
+            out_is_terminal: false,
+            err_is_terminal: false,
+            picture: 0,
+        }
+    }
+
+    /// Whether stdout takes colours.
+    pub(crate) fn out_paint(&self) -> Paint {
+        self.out_paint
+    }
+
+    /// Whether stderr takes colours.
+    pub(crate) fn err_paint(&self) -> Paint {
+        self.err_paint
+    }
+
+    /// Whether somebody watches stdout.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.out_is_terminal
+    }
+
+    /// Columns that may be filled; no bound if nobody watches.
+    pub(crate) fn width(&self) -> usize {
+        if self.out_is_terminal { terminal_width() } else { usize::MAX }
+    }
+
+    /// Prints to stdout, with an end of line if `text` has none.
+    pub(crate) fn print(&mut self, text: &str) {
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        put(&mut self.out, &format!("{text}{end}"));
+    }
+
+    /// Prints a document of the API as it came.
+    ///
+    /// For a terminal, the control characters that JSON allows to stand as they are become
+    /// escapes of the same meaning (T28).
+    pub(crate) fn json(&mut self, body: &[u8]) {
+        let text = String::from_utf8_lossy(body);
+        let text = text.trim_end();
+        if self.out_is_terminal && text.contains(is_hidden) {
+            let escaped = text.chars().fold(String::new(), |mut out, c| {
+                if is_hidden(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+                out
+            });
+            return self.print(&escaped);
+        }
+        self.print(text);
+    }
+
+    /// Says something on stderr that is no result.
+    pub(crate) fn note(&mut self, text: &str) {
+        put(&mut self.err, &format!("{text}\n"));
+    }
+
+    /// Says what went wrong and how to mend it.
+    pub(crate) fn fault(&mut self, fault: &Fault) {
+        if fault.exit == Exit::Config {
+            // Each problem begins with its place, so that editors can jump there.
+            let lines: Vec<_> = fault.what.lines().map(clean).collect();
+            return self.note(&lines.join("\n"));
+        }
+        let mut text = self.err_paint.paint(Tone::Bad, "weir:");
+        let said = |line: &str| clean(&without_keys(line)).into_owned();
+        for (at, line) in fault.what.lines().enumerate() {
+            text.push_str(if at == 0 { " " } else { "\n      " });
+            text.push_str(&said(line));
+        }
+        for line in fault.mend.lines() {
+            text.push_str("\n      ");
+            text.push_str(&said(line));
+        }
+        self.note(&text);
+    }
+
+    /// Says that something takes `so_far` already: in place on a terminal, once elsewhere.
+    pub(crate) fn progress(&mut self, what: &str, so_far: Duration) {
+        let seconds = so_far.as_secs();
+        if self.err_is_terminal {
+            let line = self.err_paint.paint(Tone::Dim, &format!("{what} ({seconds} s)"));
+            put(&mut self.err, &format!("\r{line}{ERASE_LINE}"));
+        } else if seconds == 1 {
+            self.note(what);
+        }
+    }
+
+    /// Takes the line of [`progress`](Self::progress) away again.
+    pub(crate) fn progress_ends(&mut self) {
+        if self.err_is_terminal {
+            put(&mut self.err, &format!("\r{ERASE_LINE}"));
+        }
+    }
+
+    /// Draws `lines` where the last picture stood. For terminals.
+    pub(crate) fn draw(&mut self, lines: &[String]) {
+        // One write, so that no half picture is seen; no line wrap, so that every line is one row
+        // and the next picture finds the first of them, even in a window that became narrower.
+        let mut frame = String::from("\x1b[?25l\x1b[?7l");
+        if self.picture > 0 {
+            frame.push_str(&format!("\x1b[{}A", self.picture));
+        }
+        frame.push('\r');
+        for line in lines {
+            frame.push_str(line);
+            frame.push_str(ERASE_LINE);
+            frame.push('\n');
+        }
+        // A shorter picture than the last leaves nothing of it behind.
+        frame.push_str("\x1b[J\x1b[?7h");
+        self.picture = lines.len();
+        put(&mut self.out, &frame);
+    }
+
+    /// Leaves the last picture standing, and gives the cursor back.
+    pub(crate) fn draw_ends(&mut self) {
+        if self.picture > 0 {
+            self.picture = 0;
+            put(&mut self.out, "\x1b[?25h");
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.draw_ends();
+    }
+}
+
+/// Writes and flushes. That nobody reads any more (`weir history | head`) is no error of ours, and
+/// there is nobody left to tell anything else.
+fn put(to: &mut dyn Write, text: &str) {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+}
+
+/// Control characters other than those that give a document its shape.
+fn is_hidden(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t' | '\r')
+}
+
+/// Columns of the terminal, at most one too few.
+///
+/// clap asks the terminal already, to wrap its help. So a text of one-letter words is wrapped, and
+/// the longest line tells: cheaper than another dependency, and without `unsafe`.
+fn terminal_width() -> usize {
+    let words = "x ".repeat(300);
+    let mut probe = clap::Command::new("x").max_term_width(400).help_template("{about}").about(words);
+    let help = probe.render_help().to_string();
+    help.lines().map(|line| line.trim_end().len()).max().unwrap_or(UNKNOWN_WIDTH).max(40)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_only_where_it_is_wanted() {
+        assert_eq!(Paint { on: false }.paint(Tone::Bad, "x"), "x");
+        assert_eq!(Paint { on: true }.paint(Tone::Bad, "x"), "\x1b[31mx\x1b[0m");
+        assert_eq!(Paint { on: true }.paint(Tone::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn the_width_of_a_terminal_is_a_sensible_number() {
+        assert!((40..=400).contains(&terminal_width()), "{}", terminal_width());
+    }
+}

@@ -1,0 +1,39 @@
+//! The only place that asks what time it is.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic time: for durations and deadlines.
+#[inline]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Wall time in nanoseconds since 1970: for ids, records and expiry.
+#[inline]
+pub fn unix_nanos() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Wall time in whole seconds since 1970.
+pub fn unix_seconds() -> i64 {
+    i64::try_from(unix_nanos() / 1_000_000_000).unwrap_or(i64::MAX)
+}
+
+/// Wall time in microseconds since 1970.
+pub fn unix_micros() -> i64 {
+    i64::try_from(unix_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
+/// `2026-11-22T19:20:21.123456789Z` of a wall time in nanoseconds since 1970.
+pub fn rfc3339(unix_nanos: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_nanos))
+        .map_or_else(|_| String::new(), |time| format!("{time:.9}"))
+}
+
+/// The same from microseconds.
+pub fn rfc3339_micros(unix_micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(unix_micros)
+        .map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+}

@@ -1,0 +1,434 @@
+//! The checked configuration: plain data, complete, with every default filled in.
+//!
+//! `check` makes a [`Plan`] from what stands in the file; `snapshot` joins it with the living state
+//! (connections, health, revisions in the store) into what requests are served from. Indexes
+//! (`usize`) point into the vectors of the same plan.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use routing::{Rule, Target, UnitSource};
+
+/// Everything the file says, checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// The edge: where clients come in.
+    pub server: Server,
+    /// The admin listener.
+    pub admin: Admin,
+    /// Where keys, revisions, audit rows and outcomes are kept.
+    pub store: Store,
+    /// How durable outcomes are and how long they are kept.
+    pub recording: Recording,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Keys declared in the file.
+    pub declared_keys: Vec<DeclaredKey>,
+    /// Pools of endpoints, in the order written.
+    pub backends: Vec<Backend>,
+    /// Rules that say which requests belong together, in the order written.
+    pub routes: Vec<Route>,
+    /// Experiments declared in the file, in the order written.
+    pub experiments: Vec<Experiment>,
+    /// Which routes are copied where.
+    pub shadows: Vec<Shadow>,
+    /// Names of `[layers.*]`.
+    pub layers: Vec<Arc<str>>,
+    /// Share of all units kept out of every experiment, in basis points (0 to 10,000).
+    pub holdout_bp: u16,
+}
+
+/// `[server]`.
+#[derive(Debug)]
+pub struct Server {
+    /// Address of the edge; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// Path that answers 200 without a credential, for load balancers.
+    pub health_path: Option<String>,
+    /// Certificates in the order written; the first also serves names that none of them holds.
+    pub certificates: Vec<Certificate>,
+    /// Peers whose `x-forwarded-*` and `x-weir-shadow` are believed.
+    pub trusted_peers: Vec<Cidr>,
+    /// Limits of the wire.
+    pub limits: Limits,
+    /// After SIGTERM: how long readiness is refused while connections are still accepted.
+    pub pre_drain: Duration,
+    /// After that: how long running requests may take.
+    pub drain_timeout: Duration,
+}
+
+/// A network, such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Address of the network.
+    pub address: std::net::IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `ip` is in it. An IPv4 network holds no IPv6 address, and the other way round.
+    pub fn contains(&self, ip: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let same = |a: u128, b: u128, width: u32| {
+            let prefix = u32::from(self.prefix).min(width);
+            prefix == 0 || (a ^ b) >> (width - prefix) == 0
+        };
+        match (self.address, ip) {
+            (V4(network), V4(ip)) => {
+                same(u128::from(u32::from(network)), u128::from(u32::from(ip)), 32)
+            }
+            (V6(network), V6(ip)) => same(u128::from(network), u128::from(ip), 128),
+            (V4(_), V6(_)) | (V6(_), V4(_)) => false,
+        }
+    }
+}
+
+/// One certificate chain with its key, parsed and known to match.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Chain and signing key.
+    pub certified: Arc<rustls::sign::CertifiedKey>,
+    /// DNS names and addresses of the leaf, lower case; may start with `*.`.
+    pub names: Vec<String>,
+    /// End of validity of the leaf, seconds since 1970.
+    pub not_after: i64,
+    /// Subject of the leaf, for messages and metrics.
+    pub subject: String,
+    /// Files it was read from, watched for changes.
+    pub files: [PathBuf; 2],
+}
+
+/// `[server.limits]`; ids of the rows in the hardening table in brackets.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest request target (L01).
+    pub target_bytes: usize,
+    /// Request head, HTTP/1.1 (L02).
+    pub header_bytes: usize,
+    /// Header list, HTTP/2 (L02).
+    pub h2_header_bytes: u32,
+    /// Header fields (L03).
+    pub header_fields: usize,
+    /// From the first byte of a head to its end (L04).
+    pub header_timeout: Duration,
+    /// Request body (L05); a route may say otherwise.
+    pub body_bytes: u64,
+    /// Gap between two pieces of a request body (L06).
+    pub body_idle_timeout: Duration,
+    /// Least average rate of a request body after 5 s, bytes per second (L06).
+    pub body_min_rate: u64,
+    /// Concurrent HTTP/2 streams per connection (L07).
+    pub h2_streams: u32,
+    /// HTTP/2 stream window in bytes (L07).
+    pub h2_stream_window: u32,
+    /// HTTP/2 connection window in bytes (L07).
+    pub h2_connection_window: u32,
+    /// Client connections (L08).
+    pub connections: usize,
+    /// Client connections from one address (L08).
+    pub connections_per_address: usize,
+    /// TLS handshakes in progress (L08).
+    pub handshakes: usize,
+    /// Longest TLS handshake (L08).
+    pub handshake_timeout: Duration,
+    /// Idle keep-alive, HTTP/1.1 (L09).
+    pub idle_timeout: Duration,
+    /// Idle keep-alive, HTTP/2 (L09).
+    pub h2_idle_timeout: Duration,
+    /// Requests on one connection (L09).
+    pub requests_per_connection: u64,
+    /// Requests in flight, in all (L13).
+    pub in_flight: usize,
+    /// Response head from a backend (L11).
+    pub response_header_bytes: usize,
+    /// Response header fields from a backend (L11).
+    pub response_header_fields: usize,
+    /// Bytes buffered for one slow reader (L12).
+    pub write_buffer: usize,
+    /// Time without write progress (L12).
+    pub write_timeout: Duration,
+    /// Body kept for a retry (L14).
+    pub replay_bytes: usize,
+    /// Body kept for a shadow copy (L14).
+    pub shadow_bytes: usize,
+    /// Longest body that is inspected for `model` or a unit (L17).
+    pub inspect_bytes: usize,
+}
+
+/// `[admin]`.
+#[derive(Debug)]
+pub struct Admin {
+    /// Address of the admin listener.
+    pub listen: SocketAddr,
+    /// Certificates; required unless `listen` is loopback.
+    pub certificates: Vec<Certificate>,
+    /// Values of `Host` that are accepted besides the listen address and loopback names (T20).
+    pub hosts: Vec<String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A SQLite database file; absolute, or relative to the working directory.
+    Sqlite(PathBuf),
+}
+
+/// `[recording]`.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Durability of outcomes (D2).
+    pub outcomes: Durability,
+    /// Age at which outcomes are deleted; `None` keeps them.
+    pub retention: Option<Duration>,
+    /// Folder of the spool used while the store is away (D5).
+    pub spool: PathBuf,
+    /// Largest spool in bytes (L16).
+    pub spool_bytes: u64,
+}
+
+/// D2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Committed before the last response byte.
+    Sync,
+    /// Committed within 50 ms.
+    Group,
+    /// Best effort.
+    Async,
+    /// No rows; tallies and metrics stay exact.
+    Off,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// Where access lines go.
+    pub access_log: AccessLog,
+    /// Share of requests that are traced, 0.0 to 1.0.
+    pub sample_ratio: f64,
+    /// Trace every request that fails.
+    pub sample_errors: bool,
+    /// OTLP endpoint; `None` sends no traces.
+    pub otlp: Option<String>,
+}
+
+/// `telemetry.access_log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// No access lines.
+    Off,
+    /// Only lines of requests that failed.
+    Errors,
+    /// Every line, to standard output.
+    Stdout,
+    /// Every line, to this file.
+    File(PathBuf),
+}
+
+/// An entry of `auth.keys`.
+#[derive(Clone, Debug)]
+pub struct DeclaredKey {
+    /// Name for people; also the key's id in records.
+    pub name: Arc<str>,
+    /// What [`policies::api_key::declared_hash`] makes of the secret.
+    pub hash: [u8; 32],
+    /// What the key may do.
+    pub role: policies::Role,
+    /// Routes it may call; `None` for all.
+    pub routes: Option<Vec<Arc<str>>>,
+    /// Its limits.
+    pub limits: KeyLimits,
+}
+
+/// Limits of one key; `None` is no limit of its own.
+pub use policies::KeyLimits;
+
+/// `[backends.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Its name.
+    pub name: Arc<str>,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Written in place of the request's `model`.
+    pub model: Option<Arc<str>>,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// Header added to each request, marked sensitive: the backend's own credential.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// Active health probe.
+    pub health: Option<Probe>,
+    /// Own CA and client certificate for `https` endpoints: a finished client configuration.
+    /// Endpoints that share it share sessions. `None` where no endpoint is `https`.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Name to ask for and to verify instead of the endpoint's host.
+    pub server_name: Option<Arc<str>>,
+    /// Host header to send instead of the endpoint's authority.
+    pub host: Option<HeaderValue>,
+    /// Requests in flight (L13); `None` for no cap of its own.
+    pub max_in_flight: Option<u32>,
+    /// How long an unused connection is kept. Below the model server's own keep-alive.
+    pub idle_timeout: Duration,
+    /// Whether a DNS name may lead to loopback or private addresses (T23).
+    pub allow_private: bool,
+}
+
+/// One address of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Protocol.
+    pub scheme: Scheme,
+    /// Host as written, without brackets, lower case: a DNS name or an address.
+    pub host: Arc<str>,
+    /// Port.
+    pub port: u16,
+}
+
+/// Protocol of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `http://`: HTTP/1.1 in the clear.
+    Http,
+    /// `https://`: TLS; HTTP/2 if the endpoint offers it, else HTTP/1.1.
+    Https,
+    /// `h2c://`: HTTP/2 in the clear, with prior knowledge.
+    H2c,
+}
+
+/// `balance`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The endpoint with the fewest requests in flight.
+    LeastRequests,
+    /// One after the other.
+    RoundRobin,
+    /// The unit's own endpoint, by a ketama ring.
+    HashUnit,
+}
+
+/// `health`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Path to ask for.
+    pub path: String,
+    /// Time between two probes.
+    pub interval: Duration,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+}
+
+/// `[routes.NAME]`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The pattern of the path as written, for metrics and traces (`http.route`).
+    pub pattern: Arc<str>,
+    /// What it matches.
+    pub rule: Rule,
+    /// Serves when no experiment decides.
+    pub backend: usize,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Whether a request that is not idempotent may be sent again after a reused connection was
+    /// closed before any response byte (F05).
+    pub retry_non_idempotent: bool,
+    /// Whether WebSocket upgrades pass.
+    pub websocket: bool,
+    /// Whether the backend gets the client's Host.
+    pub preserve_host: bool,
+    /// Largest request body.
+    pub body_bytes: u64,
+    /// Whether answers carry `server-timing`.
+    pub server_timing: bool,
+}
+
+/// `timeouts` (L10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To a connected socket, TLS included.
+    pub connect: Duration,
+    /// From the request sent to the first response byte.
+    pub first_byte: Duration,
+    /// Between two pieces of the response.
+    pub idle: Duration,
+    /// The whole request.
+    pub total: Duration,
+}
+
+/// `[experiments.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The route it splits.
+    pub route: usize,
+    /// Where the unit is looked for, in this order.
+    pub unit: Vec<UnitSource>,
+    /// Index into `variants`.
+    pub control: usize,
+    /// Control first, then as written. At least two, at most 64.
+    pub variants: Vec<Variant>,
+    /// Rules that come before the split.
+    pub targets: Vec<Target>,
+    /// Who may change it.
+    pub owner: Owner,
+    /// What happens when a variant cannot serve (F08).
+    pub on_failure: OnFailure,
+    /// Its place in a layer: index into `layers`, and its part of the layer in basis points.
+    pub layer: Option<(usize, u16)>,
+}
+
+/// A variant as the file states it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Index into the plan's backends.
+    pub backend: usize,
+    /// Relative weight; finite, not negative.
+    pub weight: f64,
+}
+
+/// `owner`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The file and the admin API may both change it.
+    Api,
+    /// Only the file may change it.
+    File,
+}
+
+/// `on_failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The request fails; counted against the variant.
+    Fail,
+    /// Control serves it; assigned and served variant are kept apart.
+    Fallback,
+}
+
+/// `[shadows.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The route that is copied.
+    pub route: usize,
+    /// Where copies go.
+    pub backend: usize,
+    /// Share of requests that are copied, 0.0 to 1.0.
+    pub share: f64,
+    /// Copies at the same time, over all workers.
+    pub max_in_flight: u32,
+    /// Copies waiting for a place.
+    pub queue: u32,
+    /// Longest copy, from sent to last byte.
+    pub timeout: Duration,
+}

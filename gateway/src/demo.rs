@@ -1,0 +1,387 @@
+//! `weir demo`: everything in one process, on the loopback interface, from nothing.
+//!
+//! A throw-away certificate, key and folder; three model servers; the gateway, started as `weir
+//! serve` starts it, from a file; and a modest load through the edge. What is printed works as
+//! pasted. Everything ends with Ctrl-C.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+mod certificates;
+mod folder;
+mod load;
+mod models;
+mod prose;
+mod screen;
+mod setting;
+
+use crate::cli::DemoArgs;
+use crate::cli::admin_client::{AdminClient, Call, Token};
+use crate::cli::console::{Console, Paint, Tone};
+use crate::cli::fault::Fault;
+use crate::cli::{local, reading, words};
+use crate::{Gateway, StartOptions};
+use folder::Folder;
+use load::Load;
+use models::{Manner, Model};
+use screen::{Rising, View};
+use setting::{Addresses, EXPERIMENT};
+
+/// How often the gateway is asked. A change is seen this soon; the table is drawn once a second.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often a line is printed where nobody watches.
+const LINE: Duration = Duration::from_secs(10);
+
+/// What is at hand once everything runs.
+struct Running {
+    // In the order in which it is taken down: first those who ask, last those who are asked.
+    load: Option<Load>,
+    gateway: Gateway,
+    models: [Model; 3],
+    folder: Folder,
+    admin_key: String,
+    client_key: String,
+    client: AdminClient,
+}
+
+/// Runs the demo until it is interrupted.
+pub(crate) fn run(args: DemoArgs, console: &mut Console) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::failed(format!("cannot start: {error}"), ""))?;
+    // Asked for first: whoever interrupts while things start finds no folder left behind.
+    let mut interrupts = runtime
+        .block_on(async { Interrupts::new() })
+        .map_err(|error| Fault::failed(format!("cannot wait for Ctrl-C: {error}"), ""))?;
+    let begun = Instant::now();
+    let running = start(args, console)?;
+    let intro = intro(&running, console.out_paint());
+    console.print(&intro);
+
+    runtime.block_on(watch(&running, &mut interrupts, console));
+
+    console.draw_ends();
+    let Running { load, gateway, models, folder, .. } = running;
+    let seen = load.as_ref().map(|load| std::sync::Arc::clone(&load.seen));
+    let kept = match folder.is_removed() {
+        true => "nothing is left".to_owned(),
+        false => format!("kept: {}", folder.path().display()),
+    };
+    let down = std::thread::spawn(move || {
+        drop(load);
+        gateway.stop();
+        drop(models);
+        drop(folder);
+    });
+    // A second Ctrl-C is for those who do not want to wait.
+    runtime.block_on(async {
+        while !down.is_finished() {
+            tokio::select! {
+                () = interrupts.next() => return,
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    });
+    let up = words::span(begun.elapsed().as_secs());
+    let answered = seen.map(|seen| {
+        let count = |number: u64| words::count(number);
+        let mut text = format!(
+            "; {} requests answered, {} of them with an error",
+            count(seen.answered.load(Relaxed)),
+            count(seen.failed.load(Relaxed)),
+        );
+        let broken = seen.broken.load(Relaxed);
+        if broken > 0 {
+            text.push_str(&format!(", {} connections broken", count(broken)));
+        }
+        text
+    });
+    console.print(&format!("stopped after {up}{}; {kept}", answered.unwrap_or_default()));
+    Ok(())
+}
+
+/// Ctrl-C, or whatever else asks a process to end.
+struct Interrupts {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+fn start(args: DemoArgs, console: &mut Console) -> Result<Running, Fault> {
+    let edge = address(args.edge, 8443, "--edge", console)?;
+    let admin = address(args.admin, 8444, "--admin", console)?;
+    if !admin.ip().is_loopback() {
+        return Err(Fault::usage(
+            format!("the admin API of the demo has no TLS, so {} is not for it", admin.ip()),
+            "name an address on loopback, such as --admin 127.0.0.1:9444",
+        ));
+    }
+    let folder = Folder::open(args.dir)?;
+    let models = [
+        model("stable", 40, 0.45, 0.0)?,
+        model("canary", 62, 0.55, 0.03)?,
+        model("next", 95, 0.5, 0.0)?,
+    ];
+    let [stable, canary, next] = models.each_ref().map(|model| model.address);
+    let made = certificates::make(edge.ip())
+        .map_err(|error| Fault::failed(format!("cannot make a certificate: {error}"), ""))?;
+    folder.write("ca.pem", &made.ca)?;
+    folder.write("edge.pem", &made.chain)?;
+    folder.write("edge.key", &made.key)?;
+    let at = Addresses { edge, admin, stable, canary, next };
+    folder.write("weir.toml", &setting::config(&at))?;
+
+    // A folder that was used before has its keys in its store already.
+    let admin_key = match folder.read("admin.key") {
+        Some(key) => key,
+        None => new_key()?,
+    };
+    folder.write("admin.key", &admin_key)?;
+    let options = StartOptions { admin_key: Some(admin_key.clone()), quiet: true };
+    let gateway = Gateway::start(&folder.path().join("weir.toml"), options).map_err(local::not_started)?;
+
+    let url = format!("http://{}", gateway.admin());
+    let client = AdminClient::new(&url, Some(Token::new(admin_key.clone())), None)?;
+    let client_key = match folder.read("client.key") {
+        Some(key) => key,
+        None => {
+            let body = json!({ "name": "demo-client", "role": "client" });
+            let call = Call::write(Method::POST, "/keys", Some(body));
+            let answer = client.ask(call, "make a key for clients", console)?;
+            let secret = reading::text(&answer.json, "secret");
+            secret.ok_or_else(|| Fault::failed("the gateway made no key", ""))?.to_owned()
+        }
+    };
+    folder.write("client.key", &client_key)?;
+
+    let load = if args.no_load {
+        None
+    } else {
+        let load = Load::start(reachable(gateway.edge()), &folder.path().join("ca.pem"), &client_key);
+        Some(load.map_err(|error| Fault::failed(format!("cannot start the load: {error}"), ""))?)
+    };
+    let running = Running { load, gateway, models, folder, admin_key, client_key, client };
+    running.folder.write_script("curl.sh", &format!("#!/bin/sh\n{} \"$@\"\n", curl(&running)))?;
+    Ok(running)
+}
+
+fn model(name: &'static str, median_ms: u64, spread: f64, failures: f64) -> Result<Model, Fault> {
+    let median = Duration::from_millis(median_ms);
+    Model::start(Manner { name, median, spread, failures })
+        .map_err(|error| Fault::failed(format!("cannot start the model {name}: {error}"), ""))
+}
+
+/// The address that was asked for, or the usual one, or any free one if that is in use.
+fn address(
+    asked: Option<SocketAddr>,
+    usual: u16,
+    option: &str,
+    console: &mut Console,
+) -> Result<SocketAddr, Fault> {
+    let wanted = asked.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, usual)));
+    let Err(error) = TcpListener::bind(wanted) else { return Ok(wanted) };
+    if asked.is_some() {
+        return Err(Fault::failed(
+            format!("cannot listen on {wanted}: {error}"),
+            format!("name another address with {option}, or port 0 for a free one"),
+        ));
+    }
+    console.note(&format!("{wanted} is in use; taking a free port instead"));
+    Ok(SocketAddr::from((wanted.ip(), 0)))
+}
+
+/// An admin key, as good as those that the gateway makes.
+fn new_key() -> Result<String, Fault> {
+    let mut random = [0; 40];
+    crate::ids::random(&mut random)
+        .map_err(|error| Fault::failed(format!("the system has no random numbers: {error}"), ""))?;
+    Ok(policies::api_key::make(&random).secret.expose().to_owned())
+}
+
+/// Where clients on this machine find a listener at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    let loopback: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(loopback, address.port())
+}
+
+/// A request to the edge, for a shell.
+fn curl(running: &Running) -> String {
+    // A proxy in the environment would be asked for this machine's own addresses too.
+    let proxies = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let proxied = proxies.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    format!(
+        "curl{} --cacert {} https://{}/v1/chat/completions \\\n    \
+             -H 'authorization: Bearer {}' \\\n    \
+             -H 'x-user-id: alice' -H 'content-type: application/json' \\\n    \
+             -d '{{\"model\": \"demo\", \"messages\": [{{\"role\": \"user\", \"content\": \"What is a weir?\"}}]}}'",
+        if proxied { " --noproxy '*'" } else { "" },
+        quoted(&running.folder.path().join("ca.pem").display().to_string()),
+        reachable(running.gateway.edge()),
+        running.client_key,
+    )
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// What is printed before the table: where everything is, and what to try.
+fn intro(running: &Running, paint: Paint) -> String {
+    let title = |text: &str| paint.paint(Tone::Bold, text);
+    let dim = |text: &str| paint.paint(Tone::Dim, text);
+    let admin = running.gateway.admin();
+    let folder = running.folder.path().display();
+    // As it was called here, so that it works there.
+    let weir = std::env::args().next().filter(|name| !name.is_empty()).unwrap_or("weir".to_owned());
+    let weir = quoted(&weir);
+    let tries = [
+        (format!("{weir} split {EXPERIMENT} stable=50 canary=50"), "move the split"),
+        (format!("{weir} stop {EXPERIMENT}"), "kill switch: all to stable"),
+        (format!("{weir} undo {EXPERIMENT}"), "take the last change back"),
+        (format!("{weir} history {EXPERIMENT}"), "who changed what, and when"),
+        (format!("{weir} assign {EXPERIMENT} alice"), "which variant a user gets"),
+        (format!("{weir} status"), "the gateway on one screen"),
+        (format!("curl -s http://{admin}/metrics"), "numbers for Prometheus"),
+    ];
+    let widest = tries.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    let tries: String = tries
+        .iter()
+        .map(|(command, what)| format!("  {command:<widest$}   {}\n", dim(&format!("# {what}"))))
+        .collect();
+    format!(
+        "\n{} one route, split between two models, a tenth of it copied to a third\n\n  \
+           edge    https://{}   {}\n  \
+           admin   http://{admin}   {}\n  \
+           files   {folder}   {}\n\n\
+         {} {}\n\n  {}\n\n\
+         {}\n\n  \
+           export WEIR_ADMIN=http://{admin}\n  \
+           export WEIR_TOKEN={}\n\n{tries}",
+        title("Weir demo:"),
+        reachable(running.gateway.edge()),
+        dim("OpenAI chat API, TLS with a throw-away certificate"),
+        dim("the admin API (JSON), signed in to with the token below"),
+        dim(if running.folder.is_removed() { "removed at the end" } else { "kept at the end" }),
+        title("Ask a model"),
+        dim("(the same is in curl.sh of that folder; add \"stream\": true to see it stream)"),
+        curl(running),
+        title("In another terminal"),
+        running.admin_key,
+    )
+}
+
+/// Shows what happens, until it is interrupted.
+async fn watch(running: &Running, interrupts: &mut Interrupts, console: &mut Console) {
+    let mut timer = tokio::time::interval(LOOK);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rising = Rising::default();
+    let mut shown: Option<(Instant, (u64, String))> = None;
+    let begun = Instant::now();
+    loop {
+        let looked = async {
+            timer.tick().await;
+            running.client.send(Call::get("/status")).await
+        };
+        let answer = tokio::select! {
+            () = interrupts.next() => return,
+            answer = looked => answer,
+        };
+        let answer = match answer {
+            Ok(answer) if answer.status.is_success() => answer,
+            // The next look is a moment away; the table stands until then.
+            Ok(_) | Err(_) => continue,
+        };
+        let now = Instant::now();
+        let copies = reading::list(&answer.json, "shadows").iter().map(|shadow| {
+            ["ok", "error"].iter().filter_map(|key| reading::whole(shadow, key)).sum::<u64>()
+        });
+        let [_, _, next] = &running.models;
+        let rates = rising.note(now, [copies.sum(), next.tokens.load(Relaxed)]);
+        let Some(view) = View::read(&answer.json, rates, Timestamp::now()) else { continue };
+
+        let (revision, state) = view.state();
+        let is_news = shown.as_ref().is_none_or(|(_, (r, s))| *r != revision || s != state);
+        let waited = shown.as_ref().map_or(begun, |(at, _)| *at);
+        // A little less than the whole second, because looks are not exact to the millisecond.
+        let due = if console.is_terminal() { Duration::from_millis(900) } else { LINE };
+        if now.duration_since(waited) < due && !is_news {
+            continue;
+        }
+        if console.is_terminal() {
+            console.draw(&view.lines(console.width(), console.out_paint()));
+        } else if shown.is_some() || now.duration_since(begun) >= LINE {
+            console.print(&view.summary());
+        } else {
+            continue;
+        }
+        shown = Some((now, (revision, state.to_owned())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_a_strange_name_is_still_one_word() {
+        assert_eq!(quoted("/tmp/weir-demo-1"), "/tmp/weir-demo-1");
+        assert_eq!(quoted("/tmp/my weir's"), "'/tmp/my weir'\\''s'");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_found_on_loopback() {
+        let at = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(at("0.0.0.0:8443"), "127.0.0.1:8443");
+        assert_eq!(at("[::]:8443"), "[::1]:8443");
+        assert_eq!(at("127.0.0.1:1"), "127.0.0.1:1");
+    }
+
+    #[test]
+    fn an_address_that_was_asked_for_is_not_replaced() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = taken.local_addr().unwrap();
+        let mut console = Console::into(Box::new(std::io::sink()), Box::new(std::io::sink()));
+        let fault = address(Some(at), 8443, "--edge", &mut console).unwrap_err();
+        assert_eq!(fault.mend, "name another address with --edge, or port 0 for a free one");
+        let other = address(None, at.port(), "--edge", &mut console).unwrap();
+        assert_eq!(other.port(), 0);
+    }
+}

@@ -1,0 +1,524 @@
+//! From a finished request to its access line, its outcome row and its spans.
+//!
+//! A worker hands over a row through one bounded queue and goes on; nothing here ever makes it wait.
+//! One thread drains the queue every few milliseconds, writes access lines, passes sampled rows to
+//! the trace exporter and batches outcome rows for the store. When the store is away, rows wait, then
+//! go to the spool on disk, then are dropped, and every loss is counted: at any moment
+//! `assigned = recorded + dropped + pending` (hardening D6).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::config::plan::{AccessLog, Durability, Recording};
+use crate::recorder::row::Row;
+use crate::store::spool::{ReplayError, Spool};
+use crate::store::thread::StoreHandle;
+use crate::store::{StoreError, TallyRow};
+use crate::telemetry::access_line;
+use crate::telemetry::counters::{WorkerCounters, bump};
+use crate::telemetry::traces::SpanSender;
+
+pub mod row;
+pub mod tally;
+
+/// Rows in the queue at most (L16).
+const QUEUE: usize = 16_384;
+/// Rows that wait in memory for a store that is away, before they go to the spool.
+const BACKLOG: usize = 16_384;
+/// Rows of one transaction.
+const BATCH: usize = 4_096;
+/// How often the queue is drained. With the commit behind it, a row is journaled within 50 ms (D2).
+const TICK: Duration = Duration::from_millis(20);
+/// How often tallies are saved.
+const SAVE_TALLIES: Duration = Duration::from_secs(1);
+/// Spare rows kept for each worker.
+const SPARE: usize = 1_024;
+
+/// Why rows were not stored.
+pub const DROP_REASONS: [&str; 4] = ["queue_full", "spool_full", "spool_failed", "off"];
+
+struct Item {
+    row: Box<Row>,
+    worker: usize,
+    ack: Option<oneshot::Sender<bool>>,
+}
+
+/// Counts of the recorder, for metrics.
+#[derive(Debug, Default)]
+pub struct RecorderCounts {
+    /// Rows on stable storage.
+    pub recorded: AtomicU64,
+    /// Rows lost, by [`DROP_REASONS`]; `queue_full` is counted by the workers.
+    pub dropped: [AtomicU64; DROP_REASONS.len()],
+    /// Rows in hand: drained and not yet stored.
+    pub in_hand: AtomicU64,
+    /// Rows in the spool.
+    pub spooled: AtomicU64,
+    /// Bytes in the spool.
+    pub spool_bytes: AtomicU64,
+    /// Time of the last commit, microseconds.
+    pub commit_micros: AtomicU64,
+    /// Commits.
+    pub commits: AtomicU64,
+    /// Time of all commits, microseconds.
+    pub commit_sum_micros: AtomicU64,
+    /// Access lines that found their writer busy.
+    pub lines_dropped: AtomicU64,
+    /// Spans that found their queue full.
+    pub spans_dropped: AtomicU64,
+}
+
+/// Takes finished rows.
+pub struct Recorder {
+    queue: Arc<ArrayQueue<Item>>,
+    spare: Arc<[ArrayQueue<Box<Row>>]>,
+    seq: AtomicU64,
+    sync: AtomicBool,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<Thread>>,
+    /// Counts.
+    pub counts: Arc<RecorderCounts>,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("queued", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// For `workers` workers. Rows wait until [`Self::start`].
+    pub fn new(workers: usize) -> Self {
+        Self {
+            queue: Arc::new(ArrayQueue::new(QUEUE)),
+            spare: (0..workers).map(|_| ArrayQueue::new(SPARE)).collect(),
+            seq: AtomicU64::new(0),
+            sync: AtomicBool::new(false),
+            stop: Arc::default(),
+            thread: Mutex::default(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// An empty row for a worker.
+    pub fn take_row(&self, worker: usize) -> Box<Row> {
+        self.spare[worker].pop().unwrap_or_default()
+    }
+
+    /// The number of the next assigned request (D4).
+    pub fn next_seq(&self) -> u64 {
+        self.seq.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Whether the last byte of an answer waits for the store.
+    pub fn waits_for_store(&self) -> bool {
+        self.sync.load(Relaxed)
+    }
+
+    /// Rows waiting to be drained.
+    pub fn queued(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
+    /// Hands over a finished row. Never waits; without room the row is lost and counted.
+    pub fn finish(
+        &self,
+        worker: usize,
+        counters: &WorkerCounters,
+        row: Box<Row>,
+        ack: Option<oneshot::Sender<bool>>,
+    ) {
+        let assigned = row.outcome.is_some() && row.seq > 0;
+        let urgent = ack.is_some();
+        if self.queue.push(Item { row, worker, ack }).is_err() && assigned {
+            bump(&counters.queue_full, 1);
+        }
+        if assigned {
+            bump(&counters.finished, 1);
+        }
+        if urgent && let Some(thread) = &*self.thread.lock() {
+            thread.unpark();
+        }
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the spool's folder cannot be used, or no thread can be had.
+    pub fn start(
+        &self,
+        recording: &Recording,
+        access_log: &AccessLog,
+        boot: [u8; 16],
+        store: StoreHandle,
+        spans: Option<SpanSender>,
+        tallies: impl Fn() -> Vec<TallyRow> + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        self.sync.store(recording.outcomes == Durability::Sync, Relaxed);
+        let spool = Spool::open(&recording.spool, recording.spool_bytes)?;
+        let drain = Drain {
+            queue: Arc::clone(&self.queue),
+            spare: Arc::clone(&self.spare),
+            counts: Arc::clone(&self.counts),
+            durability: recording.outcomes,
+            retention: recording.retention,
+            boot,
+            store,
+            spans,
+            lines: crate::telemetry::logs::AccessWriter::open(access_log)?,
+            only_errors: *access_log == AccessLog::Errors,
+            spool,
+            backlog: Vec::new(),
+            under_way: None,
+            retry_at: None,
+            backoff: Duration::from_millis(100),
+            tallies: Box::new(tallies),
+            saved_at: clock::now(),
+            saving: None,
+            pruned_at: clock::now(),
+            replay_rest: true,
+        };
+        let stop = Arc::clone(&self.stop);
+        let handle = std::thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || drain.run(&stop))?;
+        *self.thread.lock() = Some(handle.thread().clone());
+        Ok(handle)
+    }
+
+    /// Lets the thread finish what is there and end.
+    pub fn stop(&self) {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = &*self.thread.lock() {
+            thread.unpark();
+        }
+    }
+}
+
+/// A batch that the store has.
+struct UnderWay {
+    // Everything but the rows, which the job borrows.
+    items: Vec<Item>,
+    slot: Arc<Mutex<Vec<Box<Row>>>>,
+    answer: std::sync::mpsc::Receiver<(Result<(), StoreError>, Duration)>,
+}
+
+struct Drain {
+    queue: Arc<ArrayQueue<Item>>,
+    spare: Arc<[ArrayQueue<Box<Row>>]>,
+    counts: Arc<RecorderCounts>,
+    durability: Durability,
+    retention: Option<Duration>,
+    boot: [u8; 16],
+    store: StoreHandle,
+    spans: Option<SpanSender>,
+    lines: crate::telemetry::logs::AccessWriter,
+    only_errors: bool,
+    spool: Spool,
+    backlog: Vec<Item>,
+    under_way: Option<UnderWay>,
+    retry_at: Option<Instant>,
+    backoff: Duration,
+    tallies: Box<dyn Fn() -> Vec<TallyRow> + Send>,
+    saved_at: Instant,
+    saving: Option<std::sync::mpsc::Receiver<()>>,
+    pruned_at: Instant,
+    // Whether the spool may hold rows.
+    replay_rest: bool,
+}
+
+impl Drain {
+    fn run(mut self, stop: &AtomicBool) {
+        loop {
+            let stopping = stop.load(Relaxed);
+            self.drain();
+            self.collect();
+            self.submit();
+            self.save_tallies(stopping);
+            self.prune();
+            if stopping && self.queue.is_empty() {
+                self.finish();
+                return;
+            }
+            if self.queue.len() < QUEUE / 8 {
+                std::thread::park_timeout(TICK);
+            }
+        }
+    }
+
+    /// Takes what the workers left: a line each, spans for some, a row to store for most.
+    fn drain(&mut self) {
+        while let Some(item) = self.queue.pop() {
+            let row = &*item.row;
+            let failed = row.outcome != Some(policies::Outcome::Ok);
+            if !self.lines.is_off() && (failed || !self.only_errors) {
+                let stored = self.durability != Durability::Off && self.retry_at.is_none();
+                access_line::write(row, stored, self.lines.buffer());
+            }
+            if row.sampled
+                && let Some(spans) = &self.spans
+                && !spans.send(row)
+            {
+                self.counts.spans_dropped.fetch_add(1, Relaxed);
+            }
+            if row.outcome.is_none() || row.seq == 0 {
+                self.recycle(item, true);
+            } else if self.durability == Durability::Off {
+                self.counts.dropped[3].fetch_add(1, Relaxed);
+                self.recycle(item, true);
+            } else {
+                self.counts.in_hand.fetch_add(1, Relaxed);
+                self.backlog.push(item);
+                if self.backlog.len() >= BACKLOG {
+                    break;
+                }
+            }
+        }
+        if !self.lines.flush() {
+            self.counts.lines_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn recycle(&self, mut item: Item, stored: bool) {
+        if let Some(ack) = item.ack.take() {
+            let _ = ack.send(stored);
+        }
+        item.row.clear();
+        // A full pool of spares lets the row go.
+        let _ = self.spare[item.worker].push(item.row);
+    }
+
+    /// Looks whether the store is done with the last batch.
+    fn collect(&mut self) {
+        let Some(under_way) = &self.under_way else { return };
+        match under_way.answer.try_recv() {
+            Ok((result, took)) => self.settle(result, took),
+            Err(std::sync::mpsc::TryRecvError::Empty) => {}
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => {
+                let gone = StoreError::Unavailable("its thread has ended".into());
+                self.settle(Err(gone), Duration::ZERO);
+            }
+        }
+    }
+
+    /// The batch under way is stored, or is not.
+    fn settle(&mut self, result: Result<(), StoreError>, took: Duration) {
+        let Some(UnderWay { mut items, slot, .. }) = self.under_way.take() else { return };
+        for (item, row) in items.iter_mut().zip(slot.lock().drain(..)) {
+            item.row = row;
+        }
+        let count = items.len() as u64;
+        match result {
+            Ok(()) => {
+                if self.retry_at.take().is_some() {
+                    crate::telemetry::events::store_up();
+                }
+                self.backoff = Duration::from_millis(100);
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.counts.commit_micros.store(micros, Relaxed);
+                self.counts.commit_sum_micros.fetch_add(micros, Relaxed);
+                self.counts.commits.fetch_add(1, Relaxed);
+                self.counts.in_hand.fetch_sub(count, Relaxed);
+                self.counts.recorded.fetch_add(count, Relaxed);
+                for item in items {
+                    self.recycle(item, true);
+                }
+            }
+            Err(error) => {
+                if self.retry_at.is_none() {
+                    crate::telemetry::events::store_down(&error);
+                }
+                self.retry_at = Some(clock::now() + self.backoff);
+                self.backoff = (self.backoff * 2).min(Duration::from_secs(5));
+                // Their answers go on; the rows are not durable (D5).
+                for item in &mut items {
+                    if let Some(ack) = item.ack.take() {
+                        let _ = ack.send(false);
+                    }
+                }
+                items.append(&mut self.backlog);
+                self.backlog = items;
+            }
+        }
+    }
+
+    /// Gives the store its next batch, or the spool what does not fit.
+    fn submit(&mut self) {
+        if self.under_way.is_some() {
+            if self.backlog.len() >= BACKLOG {
+                self.spool_backlog();
+            }
+            return;
+        }
+        if let Some(at) = self.retry_at {
+            if self.backlog.len() >= BACKLOG / 2 {
+                self.spool_backlog();
+            }
+            if clock::now() < at {
+                return;
+            }
+            if self.backlog.is_empty() && self.counts.spooled.load(Relaxed) > 0 {
+                // Nothing new to try with: ask whether the store is back.
+                if self.store.call_blocking(|store| store.reopen()).is_ok() {
+                    self.retry_at = None;
+                    crate::telemetry::events::store_up();
+                }
+            }
+        }
+        if self.retry_at.is_none() {
+            self.replay();
+        }
+        if self.backlog.is_empty() {
+            return;
+        }
+        let take = self.backlog.len().min(BATCH);
+        let mut items: Vec<Item> = self.backlog.drain(..take).collect();
+        let mut rows: Vec<Box<Row>> = items.iter_mut().map(|item| std::mem::take(&mut item.row)).collect();
+        let boot = self.boot;
+        let again = self.retry_at.is_some();
+        let (answer, under_way) = std::sync::mpsc::sync_channel(1);
+        // The rows come back whatever happens, also if the job panics or never runs.
+        let slot = Arc::new(Mutex::new(Vec::new()));
+        std::mem::swap(&mut *slot.lock(), &mut rows);
+        let of_job = Arc::clone(&slot);
+        let began = clock::now();
+        let submitted = self.store.submit(
+            move |store| {
+                let rows = of_job.lock();
+                if again {
+                    store.reopen()?;
+                }
+                store.add_outcomes(boot, &rows)
+            },
+            move |result| drop(answer.send((result, began.elapsed()))),
+        );
+        self.under_way = Some(UnderWay { items, slot, answer: under_way });
+        if let Err(error) = submitted {
+            self.settle(Err(error), Duration::ZERO);
+        }
+    }
+
+    /// Puts waiting rows on disk beside the store; what does not fit is dropped and counted.
+    fn spool_backlog(&mut self) {
+        let items = std::mem::take(&mut self.backlog);
+        let (mut rows, mut rest) = (Vec::with_capacity(items.len()), Vec::new());
+        for mut item in items {
+            rows.push(std::mem::take(&mut item.row));
+            rest.push(item);
+        }
+        let count = rows.len() as u64;
+        self.counts.in_hand.fetch_sub(count, Relaxed);
+        match self.spool.append(self.boot, &rows) {
+            Ok(appended) => {
+                self.replay_rest = true;
+                self.counts.spooled.fetch_add(appended.stored, Relaxed);
+                self.counts.dropped[1].fetch_add(appended.refused, Relaxed);
+            }
+            Err(error) => {
+                crate::telemetry::events::spool_failed(&error);
+                self.counts.dropped[2].fetch_add(count, Relaxed);
+            }
+        }
+        self.counts.spool_bytes.store(self.spool.pending_bytes(), Relaxed);
+        for (mut item, row) in rest.into_iter().zip(rows) {
+            item.row = row;
+            self.recycle(item, false);
+        }
+    }
+
+    /// Brings spooled rows into the store, also those of an earlier process.
+    fn replay(&mut self) {
+        if !self.replay_rest {
+            return;
+        }
+        let store = self.store.clone();
+        let own = self.boot;
+        let counts = Arc::clone(&self.counts);
+        let replayed = self.spool.replay(|boot, rows| {
+            let count = rows.len() as u64;
+            store.batch_blocking(move |store| store.add_outcomes(boot, &rows))?;
+            if boot == own {
+                counts.recorded.fetch_add(count, Relaxed);
+                counts.spooled.fetch_sub(count.min(counts.spooled.load(Relaxed)), Relaxed);
+            }
+            Ok(())
+        });
+        match replayed {
+            Ok(_) => self.replay_rest = false,
+            Err(ReplayError::Store(error)) => {
+                self.retry_at = Some(clock::now() + self.backoff);
+                crate::telemetry::events::store_down(&error);
+            }
+            Err(ReplayError::Io(error)) => {
+                self.replay_rest = false;
+                crate::telemetry::events::spool_failed(&error);
+            }
+        }
+        self.counts.spool_bytes.store(self.spool.pending_bytes(), Relaxed);
+    }
+
+    /// Saves the tallies once a second: cumulative, so that a repeat is harmless.
+    fn save_tallies(&mut self, now_please: bool) {
+        if let Some(saving) = &self.saving {
+            if matches!(saving.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
+                return;
+            }
+            self.saving = None;
+        }
+        if !now_please && self.saved_at.elapsed() < SAVE_TALLIES || self.retry_at.is_some() {
+            return;
+        }
+        self.saved_at = clock::now();
+        let rows = (self.tallies)();
+        if rows.is_empty() {
+            return;
+        }
+        let boot = self.boot;
+        let (done, saving) = std::sync::mpsc::sync_channel(1);
+        let submitted = self
+            .store
+            .submit(move |store| store.set_tallies(boot, &rows), move |_| drop(done.send(())));
+        self.saving = submitted.is_ok().then_some(saving);
+    }
+
+    /// Deletes outcomes past their retention, a little at a time.
+    fn prune(&mut self) {
+        let Some(retention) = self.retention else { return };
+        if self.pruned_at.elapsed() < Duration::from_secs(10) || self.retry_at.is_some() {
+            return;
+        }
+        self.pruned_at = clock::now();
+        let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let before = clock::unix_micros().saturating_sub(age);
+        // What is not deleted now is deleted in ten seconds.
+        let _ = self.store.submit(move |store| store.delete_outcomes(before, 5_000), |_| ());
+    }
+
+    /// The end: everything in hand is stored, or spooled, before the thread leaves.
+    fn finish(&mut self) {
+        let deadline = clock::now() + Duration::from_secs(10);
+        while clock::now() < deadline {
+            self.collect();
+            if self.under_way.is_none() {
+                if self.backlog.is_empty() || self.retry_at.is_some() {
+                    break;
+                }
+                self.submit();
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if !self.backlog.is_empty() {
+            self.spool_backlog();
+        }
+        self.save_tallies(true);
+        let _ = self.lines.flush();
+        self.lines.close();
+    }
+}

@@ -1,0 +1,455 @@
+//! What each variant did, counted where it happened.
+//!
+//! Every (route, experiment, revision, variant) has a [`Cell`] with one [`Shard`] per worker. Only
+//! its worker writes to a shard, so an add is a plain load and store without a bus lock; readers
+//! merge the shards. Metrics, results, the live stream and the store all read these same numbers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use policies::outcome::Outcome;
+use policies::sketch::{self, Sketch};
+
+use crate::names::Name;
+use crate::recorder::row::Row;
+
+/// Upper bounds of the duration histograms in seconds; one more bucket has no bound.
+pub const BOUNDS: [f64; 19] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
+    120.0, 300.0, 600.0,
+];
+
+const BOUNDS_MICROS: [u64; 19] = [
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    75_000,
+    100_000,
+    250_000,
+    500_000,
+    750_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    7_500_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    120_000_000,
+    300_000_000,
+    600_000_000,
+];
+
+/// Adds to a counter that only this thread writes.
+#[inline]
+fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
+/// What a tally belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TallyKey {
+    /// Route.
+    pub route: Name,
+    /// Experiment and variant, where one decided; else empty.
+    pub experiment: Name,
+    /// Revision; 0 without an experiment.
+    pub revision: u64,
+    /// Variant; empty without an experiment.
+    pub variant: Name,
+}
+
+/// Durations as one worker counted them.
+#[derive(Debug)]
+struct LatencyShard {
+    sketch: Box<[AtomicU64]>,
+    classic: [AtomicU64; BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl LatencyShard {
+    fn new() -> Self {
+        Self {
+            sketch: (0..sketch::BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            classic: Default::default(),
+            sum_micros: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    fn add(&self, micros: u64) {
+        bump(&self.sketch[sketch::bucket_of_micros(micros)], 1);
+        bump(&self.classic[BOUNDS_MICROS.partition_point(|&bound| bound < micros)], 1);
+        bump(&self.sum_micros, micros);
+    }
+
+    fn merge_into(&self, out: &mut Latency) {
+        for (bucket, count) in self.sketch.iter().enumerate() {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                out.sketch.add_count(bucket, count);
+            }
+        }
+        for (sum, count) in out.classic.iter_mut().zip(&self.classic) {
+            *sum += count.load(Relaxed);
+        }
+        out.sum_micros += self.sum_micros.load(Relaxed);
+    }
+}
+
+/// Counts of one worker.
+#[derive(Debug)]
+pub struct Shard {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    eligible: AtomicU64,
+    fallback: AtomicU64,
+    started: AtomicU64,
+    input_tokens: AtomicU64,
+    output_tokens: AtomicU64,
+    duration: LatencyShard,
+    first_byte: LatencyShard,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            outcomes: Default::default(),
+            eligible: AtomicU64::new(0),
+            fallback: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            input_tokens: AtomicU64::new(0),
+            output_tokens: AtomicU64::new(0),
+            duration: LatencyShard::new(),
+            first_byte: LatencyShard::new(),
+        }
+    }
+}
+
+/// Durations, merged.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    /// DDSketch buckets: quantiles and, later, verdicts.
+    pub sketch: Sketch,
+    /// Counts per [`BOUNDS`], not cumulative.
+    pub classic: [u64; BOUNDS.len() + 1],
+    /// Sum of all, microseconds.
+    pub sum_micros: u64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { sketch: Sketch::new(), classic: [0; BOUNDS.len() + 1], sum_micros: 0 }
+    }
+}
+
+impl Latency {
+    /// Number of values: the sum of the classic buckets, so that a scrape agrees with itself.
+    pub fn count(&self) -> u64 {
+        self.classic.iter().sum()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.sketch.merge(&other.sketch);
+        for (sum, count) in self.classic.iter_mut().zip(&other.classic) {
+            *sum += count;
+        }
+        self.sum_micros += other.sum_micros;
+    }
+}
+
+/// Counts, merged over workers.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// By `Outcome::index`.
+    pub outcomes: [u64; Outcome::ALL.len()],
+    /// Exposures that may be compared: dealt by hash.
+    pub eligible: u64,
+    /// Requests that control served in place of this variant.
+    pub fallback: u64,
+    /// Requests assigned and begun; `requests()` of them are over.
+    pub started: u64,
+    /// Tokens read.
+    pub input_tokens: u64,
+    /// Tokens made.
+    pub output_tokens: u64,
+    /// End of head to the end.
+    pub duration: Latency,
+    /// End of head to the first byte of the backend.
+    pub first_byte: Latency,
+}
+
+impl Tally {
+    /// Requests that are over.
+    pub fn requests(&self) -> u64 {
+        self.outcomes.iter().sum()
+    }
+
+    /// Requests that failed by the backend's fault.
+    pub fn failures(&self) -> u64 {
+        Outcome::ALL.iter().filter(|o| o.is_failure()).map(|o| self.outcomes[o.index()]).sum()
+    }
+
+    /// Adds `other` to this.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, count) in self.outcomes.iter_mut().zip(&other.outcomes) {
+            *sum += count;
+        }
+        self.eligible += other.eligible;
+        self.fallback += other.fallback;
+        self.started += other.started;
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.duration.merge(&other.duration);
+        self.first_byte.merge(&other.first_byte);
+    }
+
+    /// Bytes for the store.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![1];
+        let numbers = self
+            .outcomes
+            .iter()
+            .copied()
+            .chain([
+                self.eligible,
+                self.fallback,
+                self.started,
+                self.input_tokens,
+                self.output_tokens,
+            ])
+            .chain(self.duration.classic)
+            .chain([self.duration.sum_micros])
+            .chain(self.first_byte.classic)
+            .chain([self.first_byte.sum_micros]);
+        for number in numbers {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        for latency in [&self.duration, &self.first_byte] {
+            let bytes = latency.sketch.to_bytes();
+            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            out.extend_from_slice(&bytes);
+        }
+        out
+    }
+
+    /// Reads [`Self::to_bytes`]; `None` if they are something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(&[1])?;
+        let mut number = || -> Option<u64> {
+            let (head, tail) = rest.split_first_chunk::<8>()?;
+            rest = tail;
+            Some(u64::from_le_bytes(*head))
+        };
+        let mut tally = Self::default();
+        for outcome in &mut tally.outcomes {
+            *outcome = number()?;
+        }
+        tally.eligible = number()?;
+        tally.fallback = number()?;
+        tally.started = number()?;
+        tally.input_tokens = number()?;
+        tally.output_tokens = number()?;
+        for latency in [&mut tally.duration, &mut tally.first_byte] {
+            for count in &mut latency.classic {
+                *count = number()?;
+            }
+            latency.sum_micros = number()?;
+        }
+        for latency in [&mut tally.duration, &mut tally.first_byte] {
+            let (head, tail) = rest.split_first_chunk::<8>()?;
+            let len = usize::try_from(u64::from_le_bytes(*head)).ok()?;
+            let (body, tail) = tail.split_at_checked(len)?;
+            latency.sketch = Sketch::from_bytes(body).ok()?;
+            rest = tail;
+        }
+        rest.is_empty().then_some(tally)
+    }
+}
+
+/// Counts of one (route, experiment, revision, variant), a shard per worker.
+#[derive(Debug)]
+pub struct Cell {
+    /// What is counted.
+    pub key: TallyKey,
+    // A shard is 17 KiB; one that no request reached is not made.
+    shards: Box<[OnceLock<Box<Shard>>]>,
+}
+
+impl Cell {
+    fn shard(&self, worker: usize) -> &Shard {
+        self.shards[worker].get_or_init(|| Box::new(Shard::new()))
+    }
+
+    /// A request begins. On its worker's thread only.
+    #[inline]
+    pub fn begin(&self, worker: usize) {
+        bump(&self.shard(worker).started, 1);
+    }
+
+    /// A request is over. On its worker's thread only.
+    #[inline]
+    pub fn add(&self, worker: usize, row: &Row, outcome: Outcome) {
+        let shard = self.shard(worker);
+        bump(&shard.outcomes[outcome.index()], 1);
+        if row.eligible {
+            bump(&shard.eligible, 1);
+        }
+        if row.served.is_some() {
+            bump(&shard.fallback, 1);
+        }
+        if let Some(tokens) = row.input_tokens {
+            bump(&shard.input_tokens, tokens);
+        }
+        if let Some(tokens) = row.output_tokens {
+            bump(&shard.output_tokens, tokens);
+        }
+        if let Some(micros) = row.t_total.get() {
+            shard.duration.add(micros);
+        }
+        if let Some(micros) = row.t_first_byte.get() {
+            shard.first_byte.add(micros);
+        }
+    }
+
+    /// Sum over the workers.
+    pub fn merged(&self) -> Tally {
+        let mut out = Tally::default();
+        for shard in self.shards.iter().filter_map(OnceLock::get) {
+            for (sum, count) in out.outcomes.iter_mut().zip(&shard.outcomes) {
+                *sum += count.load(Relaxed);
+            }
+            out.eligible += shard.eligible.load(Relaxed);
+            out.fallback += shard.fallback.load(Relaxed);
+            out.started += shard.started.load(Relaxed);
+            out.input_tokens += shard.input_tokens.load(Relaxed);
+            out.output_tokens += shard.output_tokens.load(Relaxed);
+            shard.duration.merge_into(&mut out.duration);
+            shard.first_byte.merge_into(&mut out.first_byte);
+        }
+        out
+    }
+}
+
+/// Every cell of this process.
+#[derive(Debug)]
+pub struct Tallies {
+    workers: usize,
+    live: Mutex<HashMap<TallyKey, Arc<Cell>>>,
+    // Cells of revisions that nothing names any more, folded so that counters never fall.
+    retired: Mutex<HashMap<TallyKey, Tally>>,
+}
+
+impl Tallies {
+    /// For `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self { workers, live: Mutex::default(), retired: Mutex::default() }
+    }
+
+    /// The cell of `key`, made if new.
+    pub fn cell(&self, key: TallyKey) -> Arc<Cell> {
+        let mut live = self.live.lock();
+        Arc::clone(live.entry(key).or_insert_with(|| {
+            Arc::new(Cell { key, shards: (0..self.workers).map(|_| OnceLock::new()).collect() })
+        }))
+    }
+
+    /// Sums per (route, experiment, variant) over all revisions of this process, in a stable order:
+    /// what counters show.
+    pub fn by_variant(&self) -> Vec<(TallyKey, Tally)> {
+        let mut sums: HashMap<TallyKey, Tally> = self.retired.lock().clone();
+        for cell in self.cells() {
+            let key = TallyKey { revision: 0, ..cell.key };
+            sums.entry(key).or_default().merge(&cell.merged());
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|(key, _)| *key);
+        sums
+    }
+
+    /// Sums per (route, experiment, revision, variant) of cells that are alive: what is saved.
+    pub fn by_revision(&self) -> Vec<(TallyKey, Tally)> {
+        self.cells().iter().map(|cell| (cell.key, cell.merged())).collect()
+    }
+
+    /// Folds cells that no snapshot and no request holds any more. Call after they were saved.
+    pub fn retire(&self) {
+        let mut live = self.live.lock();
+        let gone: Vec<TallyKey> = live
+            .iter()
+            .filter(|(key, cell)| key.revision > 0 && Arc::strong_count(cell) == 1)
+            .map(|(key, _)| *key)
+            .collect();
+        let mut retired = self.retired.lock();
+        for key in gone {
+            if let Some(cell) = live.remove(&key) {
+                let key = TallyKey { revision: 0, ..key };
+                retired.entry(key).or_default().merge(&cell.merged());
+            }
+        }
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.live.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::row::Micros;
+
+    fn row(micros: u64) -> Row {
+        Row {
+            t_total: Micros::from_micros(micros),
+            t_first_byte: Micros::from_micros(micros / 2),
+            eligible: true,
+            output_tokens: Some(3),
+            ..Row::default()
+        }
+    }
+
+    fn key(revision: u64) -> TallyKey {
+        TallyKey { route: "chat", experiment: "int8", revision, variant: "canary" }
+    }
+
+    #[test]
+    fn shards_of_all_workers_add_up_and_survive_the_store() {
+        let tallies = Tallies::new(2);
+        let cell = tallies.cell(key(1));
+        cell.begin(0);
+        cell.add(0, &row(7_000), Outcome::Ok);
+        cell.add(1, &row(90_000_000), Outcome::Timeout);
+        let tally = cell.merged();
+        assert_eq!((tally.requests(), tally.failures(), tally.started), (2, 1, 1));
+        assert_eq!(tally.duration.count(), 2);
+        assert_eq!(tally.output_tokens, 6);
+        let again = Tally::from_bytes(&tally.to_bytes()).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{tally:?}"));
+        assert!(Tally::from_bytes(b"other").is_none());
+    }
+
+    #[test]
+    fn counters_do_not_fall_when_a_revision_retires() {
+        let tallies = Tallies::new(1);
+        let old = tallies.cell(key(1));
+        old.add(0, &row(1_000), Outcome::Ok);
+        let new = tallies.cell(key(2));
+        new.add(0, &row(1_000), Outcome::Ok);
+        tallies.retire();
+        assert_eq!(tallies.by_revision().len(), 2, "both are still held");
+        drop(old);
+        tallies.retire();
+        assert_eq!(tallies.by_revision().len(), 1);
+        assert_eq!(tallies.by_variant()[0].1.requests(), 2);
+    }
+
+    #[test]
+    fn bounds_in_seconds_and_in_microseconds_are_the_same() {
+        for (seconds, micros) in BOUNDS.iter().zip(BOUNDS_MICROS) {
+            assert!((seconds * 1e6 - micros as f64).abs() < 0.5);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Whether there is room: for this caller, on this gateway.
+
+use std::sync::Arc;
+
+use policies::Permission;
+use policies::api_key::KeyEntry;
+use policies::limit::InFlightGuard;
+
+use crate::limits::KeyState;
+use crate::request::{Cx, Rejection, authenticate};
+use crate::snapshot::RoutePlan;
+
+/// Places taken; given back when dropped.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// The key's limits, to charge tokens to.
+    pub key: Option<Arc<KeyState>>,
+    /// Its place among the key's concurrent requests.
+    _concurrent: Option<InFlightGuard>,
+}
+
+/// Takes a place in every limit.
+///
+/// # Errors
+/// 403 where the key may not call this route, 429 and 503 where a limit is reached.
+pub fn admit(cx: &Cx, route: &RoutePlan, caller: &KeyEntry) -> Result<Places, Rejection> {
+    if !caller.role.allows(Permission::Call) {
+        authenticate::count_denied(cx);
+        return Err(Rejection::Forbidden("call models"));
+    }
+    if !caller.grants.allows(route.name) {
+        authenticate::count_denied(cx);
+        return Err(Rejection::Forbidden("call this route"));
+    }
+    // Each worker has its part of the cap: no counter is shared, and the whole is never exceeded.
+    let workers = cx.worker.shared.open.len();
+    let most = cx.snapshot.limits.in_flight.div_ceil(workers);
+    if cx.worker.in_flight.get() > most {
+        return Err(Rejection::Overloaded);
+    }
+    let Some(state) = cx.snapshot.key_states.get(&caller.id) else {
+        return Ok(Places::default());
+    };
+    let now = cx.worker.shared.backends.nanos();
+    if let Some(limit) = &state.requests {
+        limit.check(now, 1).map_err(|retry_after| Rejection::RateLimited {
+            what: "requests per second",
+            retry_after,
+        })?;
+    }
+    if let Some(limit) = &state.tokens {
+        // What an answer costs is known at its end; here only debt turns away.
+        limit
+            .check(now, 0)
+            .map_err(|retry_after| Rejection::RateLimited { what: "tokens per minute", retry_after })?;
+    }
+    let concurrent = match &state.concurrent {
+        None => None,
+        Some(limit) => Some(limit.try_enter().ok_or(Rejection::RateLimited {
+            what: "requests at the same time",
+            retry_after: std::time::Duration::from_secs(1),
+        })?),
+    };
+    Ok(Places { key: Some(Arc::clone(state)), _concurrent: concurrent })
+}

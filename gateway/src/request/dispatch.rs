@@ -1,0 +1,582 @@
+//! To the backend and back to the head of its answer: endpoint, connection, deadlines, retry.
+//!
+//! A retry happens before the first response byte only, once, within a budget, and never where it
+//! could run a request twice without the route's leave. Another variant serves only if the
+//! experiment says so, and the record keeps assigned and served apart.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, Version, header, response};
+use hyper::body::Incoming;
+use policies::peek;
+use policies::retry::{Failure, may_retry};
+use policies::timeout::TimeoutKind;
+use routing::Assignment;
+
+use crate::backends::h1::{H1Body, SendError};
+use crate::backends::pool::{H2Stream, Lease};
+use crate::backends::connect::ConnectError;
+use crate::backends::{AttemptResult, Backend, Endpoint, balance};
+use crate::body::{BodyFault, Outgoing};
+use crate::clock;
+use crate::config::plan::{OnFailure, Scheme};
+use crate::request::read_head::{Head, Payload};
+use crate::request::{Cx, Record, Rejection};
+use crate::snapshot::RoutePlan;
+use crate::telemetry::counters::bump;
+
+/// A response head, and the body behind it.
+#[derive(Debug)]
+pub struct Answered {
+    /// Status and fields.
+    pub parts: response::Parts,
+    /// The body, with its connection.
+    pub body: BackendBody,
+    /// Who answered.
+    pub backend: Arc<Backend>,
+    /// Which experiment and variant, for those who may see it.
+    pub shown: Option<(usize, routing::VariantId)>,
+    /// The route's place.
+    pub idle: Duration,
+    /// Until when the whole may last.
+    pub deadline: Instant,
+}
+
+/// A response body with what brings it.
+pub struct BackendBody {
+    kind: Kind,
+    _busy: Busy,
+}
+
+enum Kind {
+    H1(H1Body),
+    H2(Incoming, #[expect(dead_code, reason = "gives its place back when dropped")] H2Stream),
+}
+
+impl std::fmt::Debug for BackendBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BackendBody")
+    }
+}
+
+impl BackendBody {
+    /// The next frame.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>> {
+        match &mut self.kind {
+            Kind::H1(body) => body.poll_frame(cx),
+            Kind::H2(body, _) => http_body::Body::poll_frame(std::pin::Pin::new(body), cx),
+        }
+    }
+
+    /// Whether everything was read.
+    pub fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::H1(body) => body.is_end_stream(),
+            Kind::H2(body, _) => http_body::Body::is_end_stream(body),
+        }
+    }
+
+    /// Length, where known.
+    pub fn size_hint(&self) -> http_body::SizeHint {
+        match &self.kind {
+            Kind::H1(body) => body.size_hint(),
+            Kind::H2(body, _) => http_body::Body::size_hint(body),
+        }
+    }
+
+    /// Whether the bytes were at fault, not the connection.
+    pub fn malformed(&self) -> bool {
+        match &self.kind {
+            Kind::H1(body) => body.wire().is_some_and(|wire| wire.fault.get().is_some()),
+            Kind::H2(..) => false,
+        }
+    }
+
+    /// After the last frame: the connection goes back to the pool if it can serve again.
+    pub fn release(&mut self, pool: &crate::backends::pool::Pool) {
+        if let Kind::H1(body) = &mut self.kind
+            && let Some(connection) = body.release()
+        {
+            pool.keep(connection);
+        }
+    }
+}
+
+/// A request in flight at an endpoint and at its backend, counted as long as this lives.
+struct Busy {
+    endpoint: Arc<Endpoint>,
+    backend: Arc<Backend>,
+}
+
+impl Busy {
+    fn enter(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.in_flight.fetch_add(1, Relaxed);
+        Self { endpoint: Arc::clone(endpoint), backend: Arc::clone(backend) }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        self.backend.life.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Takes a place at the backend (L13).
+fn enter(backend: &Backend) -> bool {
+    let most = backend.max_in_flight.unwrap_or(u32::MAX);
+    let count: &AtomicU32 = &backend.life.in_flight;
+    if count.fetch_add(1, Relaxed) < most {
+        return true;
+    }
+    count.fetch_sub(1, Relaxed);
+    false
+}
+
+/// Sends the request to the backend of the assigned variant, and to control's if that fails and the
+/// experiment says `fallback`.
+///
+/// # Errors
+/// What the client is told when no backend answered.
+pub async fn dispatch(
+    cx: &Cx,
+    route: &RoutePlan,
+    assignment: &Assignment,
+    head: Head,
+    record: &mut Record,
+) -> Result<Answered, Rejection> {
+    let shown = assignment.experiment.zip(assignment.variant);
+    let backend = match shown {
+        None => route.backend,
+        Some((experiment, variant)) => {
+            route.plans[experiment].variants[usize::from(variant.0)].backend
+        }
+    };
+    let fallback = shown.and_then(|(experiment, variant)| {
+        let plan = &route.plans[experiment];
+        let control = &plan.variants[usize::from(plan.control.0)];
+        (plan.on_failure == OnFailure::Fallback && variant != plan.control)
+            .then_some((control.backend, control.name))
+    });
+    let mut sender = Sender { cx, route, head, unit_hash: assignment.unit_hash };
+    let (backend, mut answered) = match sender.attempts(backend, record).await {
+        Err(rejection) => match fallback {
+            // Only where nothing of an answer was seen, and the body can be had again.
+            Some((control, name)) if may_fall_back(&rejection, &sender.head) => {
+                record.served_by(name);
+                (control, sender.attempts(control, record).await?)
+            }
+            _ => return Err(rejection),
+        },
+        Ok(answered) => (backend, answered),
+    };
+    let backend = Arc::clone(&cx.snapshot.backends[backend]);
+    let (parts, body) = answered.take();
+    Ok(Answered {
+        parts,
+        body,
+        backend,
+        shown,
+        idle: route.deadlines.idle,
+        deadline: record.started() + route.deadlines.total,
+    })
+}
+
+fn may_fall_back(rejection: &Rejection, head: &Head) -> bool {
+    head.payload.replayable()
+        && matches!(
+            rejection,
+            Rejection::NoEndpoint
+                | Rejection::Dns
+                | Rejection::ConnectFailed
+                | Rejection::ConnectTimeout
+                | Rejection::BackendFull
+        )
+}
+
+/// A head and a body, taken once.
+struct Got(Option<(response::Parts, BackendBody)>);
+
+impl Got {
+    #[expect(clippy::expect_used, reason = "made with Some and taken once")]
+    fn take(&mut self) -> (response::Parts, BackendBody) {
+        self.0.take().expect("taken once")
+    }
+}
+
+struct Sender<'a> {
+    cx: &'a Cx,
+    route: &'a RoutePlan,
+    head: Head,
+    unit_hash: u64,
+}
+
+/// How one attempt failed: what the client would be told, and whether another may be made.
+struct Failed {
+    rejection: Rejection,
+    failure: Failure,
+    result: AttemptResult,
+    /// Whether the endpoint is to blame.
+    blame: bool,
+}
+
+impl Failed {
+    fn new(rejection: Rejection, failure: Failure, result: AttemptResult, blame: bool) -> Self {
+        Self { rejection, failure, result, blame }
+    }
+}
+
+impl Sender<'_> {
+    /// At most two attempts at one backend.
+    async fn attempts(&mut self, backend: usize, record: &mut Record) -> Result<Got, Rejection> {
+        let backend = &self.cx.snapshot.backends[backend];
+        let life = &backend.life;
+        let uptime = || self.cx.worker.shared.backends.uptime();
+        life.budget.request(uptime());
+        let mut avoid = None;
+        let mut attempt = 1;
+        loop {
+            let set = life.endpoints.load_full();
+            let Some(endpoint) =
+                balance::choose(backend, &set, self.unit_hash, avoid, uptime())
+            else {
+                return Err(if life.unresolved.lock().is_empty() {
+                    Rejection::NoEndpoint
+                } else {
+                    Rejection::Dns
+                });
+            };
+            if !enter(backend) {
+                endpoint.health.gave_up();
+                return Err(Rejection::BackendFull);
+            }
+            let busy = Busy::enter(backend, &endpoint);
+            record.attempt(backend, &endpoint);
+            let failed = match self.attempt(backend, &endpoint, busy, record).await {
+                Ok(got) => return Ok(got),
+                Err(failed) => failed,
+            };
+            record.attempt_ended(backend, failed.result);
+            if failed.blame {
+                let all = &set.all;
+                let ejected = all.iter().filter(|e| !e.health.is_serving()).count();
+                let may = policies::health::may_eject(ejected, all.len());
+                if let Some(policies::health::Change::Ejected { .. }) =
+                    endpoint.health.failed(uptime(), may)
+                {
+                    life.ejections.fetch_add(1, Relaxed);
+                    crate::telemetry::events::endpoint_ejected(backend.name, endpoint.address);
+                }
+            } else {
+                endpoint.health.gave_up();
+            }
+            let left = (record.started() + self.route.deadlines.total)
+                .saturating_duration_since(clock::now());
+            let budget = || {
+                let taken = life.budget.try_take(uptime());
+                if !taken {
+                    bump(&life.counts[self.cx.worker.id].budget_exhausted, 1);
+                }
+                taken
+            };
+            let again = !left.is_zero()
+                && may_retry(
+                    failed.failure,
+                    &self.head.method,
+                    self.head.payload.replayable(),
+                    attempt,
+                    self.route.retry_non_idempotent,
+                    budget,
+                );
+            if !again {
+                return Err(failed.rejection);
+            }
+            // A stale connection says nothing against the endpoint; a refused one does.
+            avoid = failed.blame.then_some(endpoint.id);
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        backend: &Arc<Backend>,
+        endpoint: &Arc<Endpoint>,
+        busy: Busy,
+        record: &mut Record,
+    ) -> Result<Got, Failed> {
+        let worker = &self.cx.worker;
+        let whole_deadline = record.started() + self.route.deadlines.total;
+        let lease = match worker.pool.existing(endpoint) {
+            Some(lease) => {
+                record.connected(Duration::ZERO, true);
+                lease
+            }
+            None => {
+                let began = clock::now();
+                let timeout = self
+                    .route
+                    .deadlines
+                    .connect
+                    .min(whole_deadline.saturating_duration_since(began));
+                let limits = policies::framing::HeadLimits {
+                    target_bytes: 0,
+                    header_bytes: self.cx.snapshot.limits.response_header_bytes,
+                    header_fields: self.cx.snapshot.limits.response_header_fields,
+                };
+                let lease =
+                    worker.pool.connect(backend, endpoint, timeout, limits, worker.id).await;
+                record.connected(began.elapsed(), false);
+                lease.map_err(|error| connect_failed(backend, endpoint, &error))?
+            }
+        };
+        match lease {
+            Lease::H1(mut connection) => {
+                let request = self.request(backend, endpoint, false);
+                let sent = record.sent();
+                let wire = std::rc::Rc::clone(&connection.wire);
+                let reused = connection.reused;
+                let answer = self
+                    .within(connection.send(request), sent, whole_deadline)
+                    .await;
+                match answer {
+                    Ok(Ok(response)) => {
+                        let body = |incoming| Kind::H1(H1Body::new(incoming, connection));
+                        Ok(self.got(backend, endpoint, busy, record, response, body))
+                    }
+                    Ok(Err(error)) => Err(self.send_failed(
+                        &error,
+                        reused,
+                        wire.answered.get(),
+                        wire.fault.get().is_some(),
+                    )),
+                    Err(kind) => Err(timed_out(kind)),
+                }
+            }
+            Lease::H2(stream) => {
+                let request = self.request(backend, endpoint, true);
+                let sent = record.sent();
+                let reused = stream.reused;
+                let mut sender = stream.sender();
+                let send = async {
+                    sender.try_send_request(request).await.map_err(|mut failed| SendError {
+                        unsent: failed.take_message(),
+                        error: Some(failed.into_error()),
+                    })
+                };
+                match self.within(send, sent, whole_deadline).await {
+                    Ok(Ok(response)) => {
+                        let body = |incoming| Kind::H2(incoming, stream);
+                        Ok(self.got(backend, endpoint, busy, record, response, body))
+                    }
+                    Ok(Err(error)) => Err(self.send_failed(&error, reused, false, false)),
+                    Err(kind) => Err(timed_out(kind)),
+                }
+            }
+        }
+    }
+
+    /// Waits for `answer`, as long as the route allows.
+    async fn within<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        sent: Instant,
+        whole_deadline: Instant,
+    ) -> Result<T, TimeoutKind> {
+        let mut answer = pin!(answer);
+        let deadlines = &self.route.deadlines;
+        // While the client still sends its body the backend cannot be late.
+        let next = || match &self.head.payload {
+            Payload::Streaming(source, _) if !source.done.get() => None,
+            Payload::Streaming(source, _) => Some(source.ended.get().unwrap_or(sent)),
+            Payload::Unread | Payload::Empty | Payload::Whole(..) => Some(sent),
+        };
+        let deadline = |now: Instant| match next() {
+            None => (whole_deadline.min(now + deadlines.first_byte), TimeoutKind::Total),
+            Some(sent) if sent + deadlines.first_byte <= whole_deadline => {
+                (sent + deadlines.first_byte, TimeoutKind::FirstByte)
+            }
+            Some(_) => (whole_deadline, TimeoutKind::Total),
+        };
+        let mut timer = pin!(tokio::time::sleep_until(deadline(sent).0.into()));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                let now = clock::now();
+                let (at, kind) = deadline(now);
+                if at <= now {
+                    return Poll::Ready(Err(kind));
+                }
+                timer.as_mut().reset(at.into());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn got(
+        &self,
+        backend: &Arc<Backend>,
+        endpoint: &Arc<Endpoint>,
+        busy: Busy,
+        record: &mut Record,
+        response: Response<Incoming>,
+        body: impl FnOnce(Incoming) -> Kind,
+    ) -> Got {
+        let (parts, incoming) = response.into_parts();
+        let status = parts.status.as_u16();
+        record.first_byte(status);
+        record.attempt_ended(
+            backend,
+            match status {
+                500.. => AttemptResult::Status5xx,
+                400..=499 => AttemptResult::Status4xx,
+                _ => AttemptResult::Ok,
+            },
+        );
+        let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime());
+        Got(Some((parts, BackendBody { kind: body(incoming), _busy: busy })))
+    }
+
+    /// What to make of a send that failed.
+    fn send_failed(
+        &self,
+        error: &SendError,
+        reused: bool,
+        answered: bool,
+        malformed: bool,
+    ) -> Failed {
+        if let Payload::Streaming(source, _) = &self.head.payload
+            && let Some(fault) = source.fault.get()
+        {
+            // The client's fault, not the backend's.
+            return Failed::new(
+                Rejection::Body(fault),
+                Failure::AfterResponse,
+                AttemptResult::Cancelled,
+                false,
+            );
+        }
+        if malformed || error.error.as_ref().is_some_and(hyper::Error::is_parse) {
+            return Failed::new(
+                Rejection::Protocol,
+                Failure::AfterResponse,
+                AttemptResult::ProtocolError,
+                true,
+            );
+        }
+        let failure = if error.unsent.is_some() {
+            Failure::NotSent
+        } else if answered {
+            Failure::AfterResponse
+        } else if reused {
+            Failure::ReusedClosed
+        } else {
+            Failure::Other
+        };
+        // A connection that was closed while idle is how keep-alive ends; no fault of the endpoint.
+        let blame = !matches!(failure, Failure::NotSent | Failure::ReusedClosed);
+        Failed::new(Rejection::Closed, failure, AttemptResult::Reset, blame)
+    }
+
+    /// The request as one endpoint gets it.
+    fn request(&self, backend: &Backend, endpoint: &Endpoint, http2: bool) -> Request<Outgoing> {
+        let head = &self.head;
+        let body = rewritten(backend, &head.payload).unwrap_or_else(|| head.payload.outgoing());
+        outgoing(self.cx, head, backend, endpoint, self.route.preserve_host, http2, body)
+    }
+}
+
+/// The body with the backend's own `model` in place of the client's, if there is one to replace.
+pub fn rewritten(backend: &Backend, payload: &Payload) -> Option<Outgoing> {
+    let model = backend.model?;
+    let Payload::Whole(body, peeked) = payload else { return None };
+    let (_, span) = peeked.model.as_ref()?;
+    let body = peek::rewrite_model(body, span.clone(), model);
+    Some(Outgoing::Full(Some(body.into())))
+}
+
+/// A request for one endpoint: canonical target, configured host, the backend's own credential last.
+pub fn outgoing(
+    cx: &Cx,
+    head: &Head,
+    backend: &Backend,
+    endpoint: &Endpoint,
+    preserve_host: bool,
+    http2: bool,
+    body: Outgoing,
+) -> Request<Outgoing> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let host = match &head.authority {
+        Some(authority) if preserve_host => authority,
+        _ => &endpoint.authority,
+    };
+    let mut target = String::with_capacity(head.path.len() + head.query.len() + 64);
+    if http2 {
+        target.push_str(if endpoint.scheme == Scheme::Https { "https://" } else { "http://" });
+        target.push_str(host.to_str().unwrap_or_default());
+    }
+    target.push_str(&head.path);
+    target.push_str(&head.query);
+    if let Ok(uri) = Uri::from_maybe_shared(Bytes::from(target)) {
+        *request.uri_mut() = uri;
+    }
+    let length = http_body::Body::size_hint(request.body()).exact();
+    let headers = request.headers_mut();
+    headers.clone_from(&head.headers);
+    headers.remove(header::CONTENT_LENGTH);
+    if http2 {
+        headers.remove(header::HOST);
+    } else {
+        headers.insert(header::HOST, host.clone());
+    }
+    // hyper frames the body by its size hint; a POST without a body must say so itself.
+    let wants_length = length.is_some_and(|length| length > 0)
+        || matches!(head.method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
+    if let Some(length) = length
+        && wants_length
+        && let Some(value) = cx.worker.header_of_number(length)
+    {
+        headers.insert(header::CONTENT_LENGTH, value);
+    }
+    if let Some((name, value)) = &backend.credential {
+        headers.insert(name, value.clone());
+    }
+    request
+}
+
+fn connect_failed(backend: &Backend, endpoint: &Endpoint, error: &ConnectError) -> Failed {
+    crate::telemetry::events::connect_failed(backend.name, endpoint.address, error);
+    let rejection = match error {
+        ConnectError::TimedOut => Rejection::ConnectTimeout,
+        ConnectError::NoAddress => Rejection::Dns,
+        ConnectError::Tcp(_) | ConnectError::Tls(_) | ConnectError::Protocol(_) => {
+            Rejection::ConnectFailed
+        }
+    };
+    Failed::new(rejection, Failure::ConnectFailed, AttemptResult::ConnectError, true)
+}
+
+fn timed_out(kind: TimeoutKind) -> Failed {
+    let rejection = match kind {
+        TimeoutKind::FirstByte | TimeoutKind::Idle => Rejection::FirstByteTimeout,
+        TimeoutKind::Total => Rejection::TotalTimeout,
+    };
+    Failed::new(rejection, Failure::TimedOut, AttemptResult::Timeout, true)
+}
+
+/// Whether a body fault is the client's leaving.
+pub fn left(fault: BodyFault) -> bool {
+    fault == BodyFault::Broken
+}

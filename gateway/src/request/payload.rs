@@ -1,0 +1,129 @@
+//! The body: read only as far as a decision needs it, then streamed.
+
+use bytes::Bytes;
+use http::header;
+use http_body::Body;
+use policies::peek;
+
+use crate::body::{BodyFault, BodyLimits, Source};
+use crate::request::read_head::{Head, Payload, Peeked};
+use crate::request::{Cx, Record, Rejection};
+use crate::snapshot::RoutePlan;
+
+/// Brings the body into the form in which it is sent on.
+///
+/// * Needed for a decision or a rewrite: read whole, and looked into.
+/// * Small and of known length: read whole, so that head and body leave in one write and a retry or a
+///   copy costs nothing.
+/// * Anything else is streamed as it comes.
+///
+/// # Errors
+/// 413, 408, 400: what is wrong with the body.
+pub async fn prepare(
+    cx: &Cx,
+    route: &RoutePlan,
+    head: &mut Head,
+    record: &mut Record,
+) -> Result<(), Rejection> {
+    let limits = &cx.snapshot.limits;
+    if let Payload::Whole(body, peeked) = &mut head.payload {
+        if body.len() as u64 > route.body_bytes {
+            return Err(Rejection::Body(BodyFault::TooLarge(route.body_bytes)));
+        }
+        if !route.pointers.is_empty() {
+            // The route was found by the model alone; its units are looked for now.
+            *peeked = look(body, &pointers(route))?;
+        }
+        return Ok(());
+    }
+    let Some(body) = &record.body else { return Ok(()) };
+    if body.is_end_stream() {
+        head.payload = Payload::Empty;
+        return Ok(());
+    }
+    let length = body.size_hint().exact();
+    if length.is_some_and(|length| length > route.body_bytes) {
+        return Err(Rejection::Body(BodyFault::TooLarge(route.body_bytes)));
+    }
+    if route.inspect && is_json(head) {
+        return read_whole(cx, head, record, limits.inspect_bytes, &pointers(route)).await;
+    }
+    let copied = !route.shadows.is_empty();
+    let keep = if copied { limits.shadow_bytes.max(limits.replay_bytes) } else { limits.replay_bytes };
+    let source = source(cx, record, route.body_bytes, keep)?;
+    if length.is_some_and(|length| length <= limits.replay_bytes as u64) {
+        let body = source.collect().await.map_err(Rejection::Body)?;
+        head.payload = Payload::Whole(body, Peeked::default());
+    } else {
+        head.payload = Payload::Streaming(source, length);
+    }
+    Ok(())
+}
+
+fn pointers(route: &RoutePlan) -> Vec<&str> {
+    route.pointers.iter().map(|pointer| &**pointer).collect()
+}
+
+/// Reads the whole body and looks into it.
+///
+/// # Errors
+/// As [`prepare`]; 400 for a body above `limit`, since it cannot be inspected (L17).
+pub async fn read_whole(
+    cx: &Cx,
+    head: &mut Head,
+    record: &mut Record,
+    limit: usize,
+    pointers: &[&str],
+) -> Result<(), Rejection> {
+    let Some(incoming) = &record.body else { return Ok(()) };
+    if incoming.is_end_stream() {
+        head.payload = Payload::Empty;
+        return Ok(());
+    }
+    let too_large = || {
+        Rejection::BadBody(format!(
+            "this request must be read to be routed, and its body is larger than {limit} bytes; \
+             the operator can raise `server.limits.inspect_bytes`"
+        ))
+    };
+    if incoming.size_hint().exact().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let most = cx.snapshot.limits.body_bytes.min(limit as u64);
+    let source = source(cx, record, most, limit)?;
+    let body = source.collect().await.map_err(|fault| match fault {
+        BodyFault::TooLarge(_) => too_large(),
+        BodyFault::TooSlow | BodyFault::Broken => Rejection::Body(fault),
+    })?;
+    let peeked = if is_json(head) { look(&body, pointers)? } else { Peeked::default() };
+    head.payload = Payload::Whole(body, peeked);
+    Ok(())
+}
+
+fn source(
+    cx: &Cx,
+    record: &mut Record,
+    bytes: u64,
+    keep: usize,
+) -> Result<std::rc::Rc<Source>, Rejection> {
+    let limits = &cx.snapshot.limits;
+    let incoming = record.body.take().ok_or(Rejection::Internal)?;
+    let limits =
+        BodyLimits { bytes, gap: limits.body_idle_timeout, min_rate: limits.body_min_rate };
+    let source = Source::new(incoming, limits, keep);
+    record.source = Some(std::rc::Rc::clone(&source));
+    Ok(source)
+}
+
+/// Whether the body should be JSON: said so, or nothing said.
+fn is_json(head: &Head) -> bool {
+    head.headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|value| value.as_bytes().windows(4).any(|w| w.eq_ignore_ascii_case(b"json")))
+}
+
+fn look(body: &Bytes, pointers: &[&str]) -> Result<Peeked, Rejection> {
+    peek::peek(body, pointers)
+        .map(|peek| Peeked::own(peek.model, peek.found))
+        .map_err(|fault| Rejection::BadBody(format!("the request body is not acceptable: {fault}")))
+}

@@ -1,0 +1,434 @@
+//! What happened to one request, written exactly once.
+//!
+//! [`Record`] is a guard. It moves with the request from its head to its last byte; wherever the
+//! request ends (answered, refused, broken off, panicked), the drop counts it, tallies it and hands
+//! its row to the recorder. Nothing here waits or locks.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http::request;
+use http_body::Body;
+use hyper::body::Incoming;
+use policies::outcome::{Flag, Outcome};
+use policies::usage::Usage;
+use routing::{Assignment, VariantId};
+use tokio::sync::oneshot;
+
+use crate::backends::{AttemptResult, Backend, Endpoint};
+use crate::body::Source;
+use crate::clock;
+use crate::ids::{IdText, RequestId};
+use crate::names::Name;
+use crate::recorder::row::{Micros, Protocol, Row};
+use crate::recorder::tally::Cell;
+use crate::request::admit::Places;
+use crate::request::rejection::{Rejection, Told};
+use crate::request::Cx;
+use crate::server::conn::{Kick, Refusal};
+use crate::telemetry::counters::{bump, lower, protocol_index};
+
+/// Largest leftover of a body that is read so that the connection can go on (T03).
+const MOST_DRAINED: u64 = 64 << 10;
+
+/// The record of one request.
+pub struct Record {
+    cx: Cx,
+    // Taken when it is over.
+    row: Option<Box<Row>>,
+    started: Instant,
+    /// The client's body, until somebody reads it.
+    pub body: Option<Incoming>,
+    /// The client's body, once somebody does.
+    pub source: Option<Rc<Source>>,
+    /// Whether the client waits for a `100 Continue`.
+    pub expects_continue: bool,
+    grpc: bool,
+    /// Whether the caller may see which variant served.
+    pub inspect: bool,
+    // Route, and the variant if an experiment took the request.
+    place: Option<(usize, Option<(usize, VariantId)>)>,
+    places: Option<Places>,
+    counted: bool,
+    connect: Duration,
+    sent: Option<Instant>,
+    first_byte: Option<Instant>,
+    first_out: Option<Instant>,
+    attempts: Vec<u8>,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("row", &self.row).finish_non_exhaustive()
+    }
+}
+
+/// Cut at a boundary of characters.
+pub fn cut(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+impl Record {
+    /// Begins with the head.
+    pub fn open(cx: &Cx, head: &request::Parts, body: Incoming) -> Self {
+        let worker = &cx.worker;
+        let wall = clock::unix_nanos();
+        let id = RequestId::new(wall, fastrand::u64(..));
+        let mut row = worker.shared.recorder.take_row(worker.id);
+        row.request_id = id.0;
+        row.started_unix_nanos = wall;
+        row.peer = cx.conn.peer;
+        row.client = cx.conn.peer.ip();
+        row.protocol = match head.version {
+            http::Version::HTTP_10 => Protocol::Http10,
+            http::Version::HTTP_2 => Protocol::Http2,
+            _ => Protocol::Http11,
+        };
+        row.tls_version = cx.conn.tls_version;
+        row.tls_cipher = cx.conn.tls_cipher;
+        row.t_header = Micros::of(cx.conn.head_took.get());
+        row.method.push_str(cut(head.method.as_str(), 32));
+        worker.in_flight.set(worker.in_flight.get() + 1);
+        bump(&worker.counters().in_flight, 1);
+        Self {
+            cx: cx.clone(),
+            row: Some(row),
+            started: clock::now(),
+            body: Some(body),
+            source: None,
+            expects_continue: false,
+            grpc: false,
+            inspect: false,
+            place: None,
+            places: None,
+            counted: false,
+            connect: Duration::ZERO,
+            sent: None,
+            first_byte: None,
+            first_out: None,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The row while the request runs. After the end: a spare one that nobody reads.
+    #[expect(clippy::expect_used, reason = "the row is taken only by `end`, which consumes or drops")]
+    pub fn row(&mut self) -> &mut Row {
+        self.row.as_deref_mut().expect("the request is not over")
+    }
+
+    /// Id of the request.
+    pub fn id(&self) -> RequestId {
+        RequestId(self.row.as_ref().map_or([0; 16], |row| row.request_id))
+    }
+
+    /// Its text.
+    pub fn id_text(&self) -> IdText {
+        self.id().text()
+    }
+
+    /// Canonical path, for the shape of an error.
+    pub fn path(&self) -> &str {
+        self.row.as_ref().map_or("", |row| &row.path)
+    }
+
+    /// `application/grpc` if the client speaks gRPC.
+    pub fn content_type(&self) -> &'static str {
+        if self.grpc { "application/grpc" } else { "" }
+    }
+
+    /// The client speaks gRPC.
+    pub fn set_grpc(&mut self) {
+        self.grpc = true;
+    }
+
+    /// Whether the client's connection is HTTP/1.
+    pub fn is_http1(&self) -> bool {
+        self.row.as_ref().is_some_and(|row| row.protocol != Protocol::Http2)
+    }
+
+    /// When the head was complete.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The route's place, and whether the caller may see which variant served.
+    pub fn route_and_inspect(&self) -> Option<(usize, bool)> {
+        self.place.map(|(route, _)| (route, self.inspect))
+    }
+
+    /// The request has a caller and a route, and places in every limit.
+    pub fn admitted(&mut self, cx: &Cx, route: usize, places: Places) {
+        let plan = &cx.snapshot.routes[route];
+        self.places = Some(places);
+        self.place = Some((route, None));
+        let row = self.row();
+        row.route = Some(plan.name);
+        row.pattern = Some(plan.pattern);
+    }
+
+    /// The request is assigned: from here on it has an outcome, and is counted exactly once.
+    pub fn assigned(&mut self, cx: &Cx, route: usize, assignment: &Assignment) {
+        let worker = &cx.worker;
+        let plan = &cx.snapshot.routes[route];
+        let variant = assignment.experiment.zip(assignment.variant);
+        self.place = Some((route, variant));
+        self.counted = true;
+        let seq = worker.shared.recorder.next_seq();
+        bump(&worker.counters().assigned, 1);
+        let row = self.row();
+        row.seq = seq;
+        row.reason = assignment.reason.as_str();
+        row.bucket = assignment.bucket;
+        row.unit_hash = assignment.unit_hash;
+        row.eligible = assignment.eligible;
+        if let Some((experiment, variant)) = variant {
+            let experiment = &plan.plans[experiment];
+            row.experiment = Some(experiment.name);
+            row.revision = experiment.revision;
+            row.variant = Some(experiment.variants[usize::from(variant.0)].name);
+        }
+        if let Some(cell) = self.cell() {
+            cell.begin(worker.id);
+        }
+    }
+
+    fn cell(&self) -> Option<&Cell> {
+        let (route, variant) = self.place.filter(|_| self.counted)?;
+        let plan = &self.cx.snapshot.routes[route];
+        Some(match variant {
+            None => &plan.cell,
+            Some((experiment, variant)) => {
+                &plan.plans[experiment].variants[usize::from(variant.0)].cell
+            }
+        })
+    }
+
+    /// Another variant serves than the one assigned (F08).
+    pub fn served_by(&mut self, variant: Name) {
+        self.row().served = Some(variant);
+    }
+
+    /// An attempt begins at `endpoint`.
+    pub fn attempt(&mut self, backend: &Backend, endpoint: &Endpoint) {
+        let row = self.row();
+        row.backend = Some(backend.name);
+        row.endpoint = Some(endpoint.address);
+        row.attempts += 1;
+    }
+
+    /// A connection was had after `waited`.
+    pub fn connected(&mut self, waited: Duration, reused: bool) {
+        self.connect += waited;
+        self.row().reused = reused;
+    }
+
+    /// The request goes onto the connection.
+    pub fn sent(&mut self) -> Instant {
+        let now = clock::now();
+        self.sent = Some(now);
+        now
+    }
+
+    /// The head of the response came.
+    pub fn first_byte(&mut self, status: u16) -> Instant {
+        let now = clock::now();
+        self.first_byte = Some(now);
+        self.row().upstream_status = status;
+        now
+    }
+
+    /// The first piece of body goes to the client.
+    pub fn first_out(&mut self) {
+        if self.first_out.is_none() {
+            self.first_out = Some(clock::now());
+        }
+    }
+
+    /// An attempt ended: counted with its backend.
+    pub fn attempt_ended(&mut self, backend: &Backend, result: AttemptResult) {
+        let again = usize::from(self.row().attempts > 1);
+        let counts = &backend.life.counts[self.cx.worker.id];
+        bump(&counts.attempts[result as usize][again], 1);
+        self.attempts.push(result as u8);
+    }
+
+    /// What the answer said about tokens.
+    pub fn usage(&mut self, usage: Usage) {
+        let row = self.row();
+        row.input_tokens = usage.input_tokens;
+        row.output_tokens = usage.output_tokens;
+        if usage.output_tokens.is_none() && usage.content_events > 0 && !usage.complete {
+            // The stream stopped before it said; what passed is the best count (T30).
+            row.output_tokens = Some(usage.content_events);
+            row.tokens_estimated = true;
+        }
+        if let Some(reason) = usage.finish_reason {
+            row.finish_reason.push_str(cut(&reason, 64));
+        }
+        if let Some(model) = usage.response_model {
+            row.response_model.push_str(cut(&model, 128));
+        }
+    }
+
+    /// The request is refused. If it was assigned before, it is a failed outcome, else a rejection.
+    pub fn rejected(&mut self, rejection: &Rejection, told: &Told) {
+        let counted = self.counted;
+        let row = self.row();
+        row.status = told.status.as_u16();
+        row.flag = (told.flag != Flag::None).then_some(told.flag);
+        if counted {
+            row.outcome = Some(told.outcome);
+        } else {
+            row.rejected = told.reason.or(Some(policies::RejectReason::Overloaded));
+            let protocol = protocol_index(row.protocol);
+            if let Some(reason) = row.rejected {
+                bump(&self.cx.worker.counters().rejected[reason.index()][protocol], 1);
+            }
+        }
+        if matches!(rejection, Rejection::Refused(Refusal::HeaderTimeout)) {
+            self.row().t_header = Micros::NONE;
+        }
+    }
+
+    /// The head of the answer: status for the client.
+    pub fn status(&mut self, status: u16) {
+        self.row().status = status;
+    }
+
+    /// The answer ended: `outcome`, and whether the body was whole.
+    pub fn ended(&mut self, outcome: Outcome, flag: Option<Flag>, complete: bool) {
+        let row = self.row();
+        row.outcome = Some(outcome);
+        row.flag = flag.or(row.flag);
+        row.complete = complete;
+    }
+
+    /// Reads what is left of a small body that nobody wanted, so that the connection can go on. A
+    /// client that waits for `100 Continue` has sent nothing and is not asked to.
+    pub async fn drain_body(&mut self) {
+        let Some(mut body) = self.body.take() else { return };
+        let small = body.size_hint().exact().is_some_and(|length| length <= MOST_DRAINED);
+        if !small || self.expects_continue || !self.is_http1() {
+            return;
+        }
+        let drained = std::future::poll_fn(|cx| {
+            loop {
+                match std::task::ready!(std::pin::Pin::new(&mut body).poll_frame(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return std::task::Poll::Ready(()),
+                }
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(1), drained).await;
+    }
+
+    /// Ends the record and gives a signal for when its row is on stable storage (D2 `sync`). Without
+    /// a row to store the signal is there at once.
+    pub fn end_durable(&mut self) -> oneshot::Receiver<bool> {
+        let (ack, stored) = oneshot::channel();
+        self.end(Some(ack));
+        stored
+    }
+
+    fn end(&mut self, ack: Option<oneshot::Sender<bool>>) {
+        let Some(mut row) = self.row.take() else { return };
+        let worker = Rc::clone(&self.cx.worker);
+        let counters = worker.counters();
+        let now = clock::now();
+        let conn = &self.cx.conn;
+
+        worker.in_flight.set(worker.in_flight.get() - 1);
+        lower(&counters.in_flight, 1);
+        conn.busy.set(conn.busy.get() - 1);
+        conn.quiet_since.set(now);
+
+        if row.outcome.is_none() && row.rejected.is_none() && row.status == 0 {
+            self.left_early(&mut row, now);
+        }
+        self.times(&mut row, now);
+        if let Some(source) = &self.source {
+            row.request_bytes = source.bytes.get();
+        }
+        if let (Some(state), Some(tokens)) = (
+            self.places.as_ref().and_then(|places| places.key.as_ref()),
+            row.input_tokens.unwrap_or(0).checked_add(row.output_tokens.unwrap_or(0)),
+        ) && let Some(limit) = &state.tokens
+            && tokens > 0
+        {
+            limit.charge(worker.shared.backends.nanos(), tokens);
+        }
+        if let (Some(cell), Some(outcome)) = (self.cell(), row.outcome) {
+            cell.add(worker.id, &row, outcome);
+        }
+        self.places = None;
+        worker.shared.recorder.finish(worker.id, counters, row, ack);
+    }
+
+    /// Nobody said how it ended: the client left, we cut it, or a panic unwinds.
+    fn left_early(&self, row: &mut Row, now: Instant) {
+        let conn = &self.cx.conn;
+        let (outcome, flag, status) = if std::thread::panicking() {
+            bump(&self.cx.worker.counters().panics, 1);
+            (Outcome::GatewayError, Flag::None, 500)
+        } else if matches!(conn.kick.get(), Some(Kick::Stuck)) {
+            (Outcome::ClientAborted, Flag::LocalReset, 499)
+        } else {
+            if row.protocol == Protocol::Http2 {
+                conn.count_reset(now);
+            }
+            (Outcome::ClientAborted, Flag::ClientAborted, 499)
+        };
+        row.status = status;
+        row.flag = (flag != Flag::None).then_some(flag);
+        if self.counted {
+            row.outcome = Some(outcome);
+        }
+    }
+
+    fn times(&self, row: &mut Row, now: Instant) {
+        let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        let total = since(self.started, now);
+        row.t_total = Micros::of(total);
+        if self.sent.is_some() || row.attempts > 0 {
+            row.t_connect = Micros::of(self.connect);
+        }
+        let Some(sent) = self.sent else {
+            if row.attempts == 0 {
+                row.t_gateway = row.t_total;
+            }
+            return;
+        };
+        let before = since(self.started, sent).saturating_sub(self.connect);
+        if let Some(first_byte) = self.first_byte {
+            row.t_first_byte = Micros::of(since(self.started, first_byte));
+            let out = self.first_out.map_or(Duration::ZERO, |out| since(first_byte, out));
+            // Waiting for the first piece of a body is the backend's time, not ours.
+            let ours = if row.stream { before } else { before + out.min(Duration::from_millis(1)) };
+            row.t_gateway = Micros::of(ours);
+            self.cx
+                .worker
+                .counters()
+                .overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
+        }
+        if let Some(out) = self.first_out {
+            row.t_first_token = Micros::of(since(self.started, out));
+            row.t_stream = Micros::of(since(out, now));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+/// Whether anybody is at work on this worker: for tests of slots being given back.
+pub fn in_flight(worker: &crate::worker::Worker) -> u64 {
+    worker.counters().in_flight.load(Relaxed)
+}

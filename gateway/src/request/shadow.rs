@@ -1,0 +1,267 @@
+//! Copies of requests to shadow backends. No client sees their answers, and nothing about them can
+//! delay, alter or fail what a client is answered (hardening T26).
+//!
+//! A copy has its own connections, its own places and its own queue; when there is no room it is
+//! dropped and counted. Its answer is read to the end, timed, and thrown away.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policies::outcome::Outcome;
+use policies::usage::{BodyKind, UsageReader};
+
+use crate::backends::{Backend, ShadowResult, balance};
+use crate::backends::h1::H1Body;
+use crate::backends::pool::Lease;
+use crate::clock;
+use crate::names::Name;
+use crate::recorder::row::{Micros, Row};
+use crate::recorder::tally::TallyKey;
+use crate::request::dispatch::{outgoing, rewritten};
+use crate::request::read_head::{Head, Payload};
+use crate::request::Cx;
+use crate::snapshot::{RoutePlan, ShadowPlan, names};
+use crate::telemetry::counters::bump;
+
+/// Copies of one shadow under way on one worker.
+#[derive(Default)]
+pub struct Gate {
+    running: Cell<usize>,
+    waiting: RefCell<VecDeque<Job>>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+struct Job {
+    cx: Cx,
+    route: usize,
+    shadow: usize,
+    head: Head,
+}
+
+/// Copies of one request, decided and not yet sent.
+#[derive(Debug, Default)]
+pub struct Copies(Option<(Head, Vec<usize>)>);
+
+/// Decides which shadows get a copy, and keeps what they need. Costs nothing where none does.
+pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head) -> Copies {
+    if route.shadows.is_empty() || head.upgrade {
+        return Copies::default();
+    }
+    let chosen: Vec<usize> = (0..route.shadows.len())
+        .filter(|&at| policies::shadow::copies(route.shadows[at].share, fastrand::u64(..)))
+        .collect();
+    if chosen.is_empty() {
+        return Copies::default();
+    }
+    if head.is_copy {
+        chosen.iter().for_each(|&at| count(cx, &route.shadows[at], ShadowResult::DroppedPolicy));
+        return Copies::default();
+    }
+    let mut headers = head.headers.clone();
+    policies::headers::strip_for_shadow(&mut headers);
+    headers.insert(&names::SHADOW, http::HeaderValue::from_static("1"));
+    let payload = match &head.payload {
+        Payload::Whole(body, peeked) => Payload::Whole(body.clone(), peeked.clone()),
+        Payload::Streaming(source, length) => Payload::Streaming(Rc::clone(source), *length),
+        Payload::Empty | Payload::Unread => Payload::Empty,
+    };
+    let copy = Head {
+        method: head.method.clone(),
+        host: head.host.clone(),
+        authority: None,
+        path: head.path.clone(),
+        query: head.query.clone(),
+        headers,
+        forced: crate::request::read_head::Forced::No,
+        is_copy: true,
+        trace: None,
+        trace_state: None,
+        upgrade: false,
+        payload,
+    };
+    Copies(Some((copy, chosen)))
+}
+
+/// Sends copies aside. Called when the client's own request has its answer or has failed, so that a
+/// streamed body is known whole by then, or is known to be too large.
+pub fn send(cx: &Cx, route: usize, copies: Copies) {
+    let Copies(Some((head, chosen))) = copies else { return };
+    let plan = &cx.snapshot.routes[route];
+    let whole = match &head.payload {
+        Payload::Streaming(source, _) => match source.whole() {
+            Some(body) => Some(Payload::Whole(body, Default::default())),
+            None => {
+                for at in chosen {
+                    count(cx, &plan.shadows[at], ShadowResult::DroppedBody);
+                }
+                return;
+            }
+        },
+        Payload::Unread | Payload::Empty | Payload::Whole(..) => None,
+    };
+    let head = match whole {
+        Some(payload) => Head { payload, ..head },
+        None => head,
+    };
+    for &shadow in &chosen {
+        let copy = copy_of(&head);
+        submit(Job { cx: cx.clone(), route, shadow, head: copy });
+    }
+}
+
+fn copy_of(head: &Head) -> Head {
+    let payload = match &head.payload {
+        Payload::Whole(body, peeked) => Payload::Whole(body.clone(), peeked.clone()),
+        Payload::Streaming(..) | Payload::Empty | Payload::Unread => Payload::Empty,
+    };
+    Head {
+        method: head.method.clone(),
+        host: head.host.clone(),
+        authority: None,
+        path: head.path.clone(),
+        query: head.query.clone(),
+        headers: head.headers.clone(),
+        forced: crate::request::read_head::Forced::No,
+        is_copy: true,
+        trace: None,
+        trace_state: None,
+        upgrade: false,
+        payload,
+    }
+}
+
+fn count(cx: &Cx, shadow: &ShadowPlan, result: ShadowResult) {
+    let backend = &cx.snapshot.backends[shadow.backend];
+    bump(&backend.life.counts[cx.worker.id].shadows[result as usize], 1);
+}
+
+fn submit(job: Job) {
+    let plan = &job.cx.snapshot.routes[job.route].shadows[job.shadow];
+    let name: Name = plan.name;
+    let gate = Rc::clone(job.cx.worker.gates.borrow_mut().entry(name).or_default());
+    if gate.running.get() < plan.most {
+        start(gate, job);
+    } else if gate.waiting.borrow().len() < plan.queue {
+        gate.waiting.borrow_mut().push_back(job);
+    } else {
+        count(&job.cx, plan, ShadowResult::DroppedQueue);
+    }
+}
+
+fn start(gate: Rc<Gate>, job: Job) {
+    gate.running.set(gate.running.get() + 1);
+    tokio::task::spawn_local(async move {
+        let _place = Place(gate);
+        let plan = &job.cx.snapshot.routes[job.route].shadows[job.shadow];
+        let began = clock::now();
+        let (result, status, tokens) =
+            match tokio::time::timeout(plan.timeout, run(&job, plan)).await {
+                Ok(Ok((status, tokens))) if status < 500 => (ShadowResult::Ok, status, tokens),
+                Ok(Ok((status, tokens))) => (ShadowResult::Error, status, tokens),
+                Ok(Err(())) | Err(_) => (ShadowResult::Error, 0, None),
+            };
+        count(&job.cx, plan, result);
+        tally(&job, plan, began.elapsed(), status, tokens);
+    });
+}
+
+/// A place in a gate; whoever waits takes it over.
+struct Place(Rc<Gate>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let gate = &self.0;
+        gate.running.set(gate.running.get() - 1);
+        let next = gate.waiting.borrow_mut().pop_front();
+        if let Some(job) = next {
+            start(Rc::clone(gate), job);
+        }
+    }
+}
+
+/// Counts of a copy go to tallies of their own, never to a variant's.
+fn tally(job: &Job, plan: &ShadowPlan, took: Duration, status: u16, tokens: Option<u64>) {
+    let worker = &job.cx.worker;
+    let route = &job.cx.snapshot.routes[job.route];
+    let key =
+        TallyKey { route: route.name, experiment: plan.name, revision: 0, variant: "shadow" };
+    let row = Row {
+        t_total: Micros::of(took),
+        output_tokens: tokens,
+        upstream_status: status,
+        ..Row::default()
+    };
+    let outcome = if status == 0 { Outcome::UpstreamError } else { Outcome::of_status(status) };
+    worker.shared.shadow_tallies.cell(key).add(worker.id, &row, outcome);
+}
+
+/// Sends one copy and reads its answer to the end: status, and tokens made.
+async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
+    let cx = &job.cx;
+    let worker = &cx.worker;
+    let backend: &Arc<Backend> = &cx.snapshot.backends[plan.backend];
+    let set = backend.life.endpoints.load_full();
+    let uptime = worker.shared.backends.uptime();
+    let endpoint = balance::choose(backend, &set, 0, None, uptime).ok_or(())?;
+    let route = &cx.snapshot.routes[job.route];
+    let limits = policies::framing::HeadLimits {
+        target_bytes: 0,
+        header_bytes: cx.snapshot.limits.response_header_bytes,
+        header_fields: cx.snapshot.limits.response_header_fields,
+    };
+    let lease = match worker.shadow_pool.existing(&endpoint) {
+        Some(lease) => lease,
+        None => worker
+            .shadow_pool
+            .connect(backend, &endpoint, route.deadlines.connect, limits, worker.id)
+            .await
+            .map_err(|_| ())?,
+    };
+    let body = rewritten(backend, &job.head.payload).unwrap_or_else(|| job.head.payload.outgoing());
+    let http2 = matches!(lease, Lease::H2(_));
+    let mut request = outgoing(cx, &job.head, backend, &endpoint, false, http2, body);
+    let id = crate::ids::RequestId::new(clock::unix_nanos(), fastrand::u64(..));
+    if let Some(value) = worker.header_of(id.text().as_str().as_bytes()) {
+        request.headers_mut().insert(&names::REQUEST_ID, value);
+    }
+    let kind = |parts: &http::response::Parts| {
+        let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+        BodyKind::of_content_type(content_type.and_then(|v| v.to_str().ok()).unwrap_or(""))
+    };
+    match lease {
+        Lease::H1(mut connection) => {
+            let response = connection.send(request).await.map_err(|_| ())?;
+            let (parts, incoming) = response.into_parts();
+            let mut reader = UsageReader::new(kind(&parts));
+            let mut body = H1Body::new(incoming, connection);
+            while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
+                if let Some(data) = frame.map_err(|_| ())?.data_ref() {
+                    reader.feed(data);
+                }
+            }
+            if let Some(connection) = body.release() {
+                worker.shadow_pool.keep(connection);
+            }
+            Ok((parts.status.as_u16(), reader.finish().output_tokens))
+        }
+        Lease::H2(stream) => {
+            let response = stream.sender().send_request(request).await.map_err(|_| ())?;
+            let (parts, mut body) = response.into_parts();
+            let mut reader = UsageReader::new(kind(&parts));
+            while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+                if let Some(data) = frame.map_err(|_| ())?.data_ref() {
+                    reader.feed(data);
+                }
+            }
+            Ok((parts.status.as_u16(), reader.finish().output_tokens))
+        }
+    }
+}

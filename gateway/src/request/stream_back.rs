@@ -1,0 +1,329 @@
+//! The answer on its way to the client, frame by frame as the backend sends it.
+//!
+//! Nothing is held back: each frame goes out as it comes, and hyper flushes after each. A passing
+//! reader takes token usage from OpenAI and Anthropic answers without altering a byte. The record
+//! learns how the body ended: whole, broken, too slow, or left by the client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use policies::outcome::{Flag, Outcome};
+use policies::usage::{BodyKind, UsageReader};
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::request::dispatch::{Answered, BackendBody};
+use crate::request::{Cx, Record, receipt};
+use crate::snapshot::names;
+
+/// A response body as hyper's server takes it.
+#[derive(Debug)]
+pub enum ResponseBody {
+    /// The gateway's own words.
+    Own(Option<Bytes>, Option<Record>),
+    /// A backend's answer.
+    Backend(Box<StreamBack>),
+}
+
+/// Why an answer broke off: the client's connection is cut, so that it cannot take a part for the
+/// whole (F03).
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff;
+
+/// A backend's answer under way.
+pub struct StreamBack {
+    cx: Cx,
+    body: BackendBody,
+    record: Option<Record>,
+    reader: Option<UsageReader>,
+    status: u16,
+    idle: std::time::Duration,
+    deadline: Instant,
+    last: Instant,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    tail: Tail,
+    over: bool,
+}
+
+/// In mode `sync` the last byte waits for the store (D2).
+enum Tail {
+    None,
+    Waiting(oneshot::Receiver<bool>, Option<Frame<Bytes>>),
+}
+
+impl std::fmt::Debug for StreamBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamBack").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// Headers every answer carries.
+fn add_request_id(cx: &Cx, headers: &mut http::HeaderMap, record: &Record) {
+    if let Some(value) = cx.worker.header_of(record.id_text().as_str().as_bytes()) {
+        headers.insert(&names::REQUEST_ID, value);
+    }
+    if cx.conn.draining.get() && record.is_http1() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// An answer of the gateway's own.
+pub fn own(cx: &Cx, response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    add_request_id(cx, &mut parts.headers, &record);
+    {
+        let row = record.row();
+        if row.status == 0 {
+            row.status = parts.status.as_u16();
+        }
+        row.response_bytes = body.len() as u64;
+        row.complete = true;
+    }
+    Response::from_parts(parts, ResponseBody::Own(Some(body), Some(record)))
+}
+
+/// A backend's answer, made fit for the client.
+pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<ResponseBody> {
+    let Answered { mut parts, body, backend: _, shown, idle, deadline } = answered;
+    let status = parts.status.as_u16();
+    let headers = &mut parts.headers;
+    // HTTP/1.1 framing and connection fields are this side's own.
+    policies::headers::strip_hop_by_hop(headers, false);
+    headers.remove(header::TRANSFER_ENCODING);
+    strip_ours(headers);
+    {
+        let row = record.row();
+        if let Some(Ok(id)) = headers.get(&names::REQUEST_ID).map(HeaderValue::to_str) {
+            row.upstream_request_id.push_str(crate::request::record::cut(id, 128));
+        }
+    }
+    add_request_id(cx, headers, &record);
+    if let Some(place) = shown {
+        receipt::add(cx, headers, &mut record, place);
+    }
+
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    let kind = BodyKind::of_content_type(content_type);
+    record.status(status);
+    record.row().stream = matches!(kind, BodyKind::EventStream);
+    let reader = match kind {
+        BodyKind::Json | BodyKind::EventStream => Some(UsageReader::new(kind)),
+        BodyKind::Other => None,
+    };
+    let stream = StreamBack {
+        cx: cx.clone(),
+        over: false,
+        body,
+        record: Some(record),
+        reader,
+        status,
+        idle,
+        deadline,
+        last: clock::now(),
+        timer: None,
+        tail: Tail::None,
+    };
+    Response::from_parts(parts, ResponseBody::Backend(Box::new(stream)))
+}
+
+/// What only the gateway may say, in an answer: a backend's words in its name are dropped.
+fn strip_ours(headers: &mut http::HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with("x-weir-")) {
+        let names: Vec<http::HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("x-weir-")).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+    // A backend must not send clients past the gateway.
+    headers.remove(header::ALT_SVC);
+}
+
+impl StreamBack {
+    /// The answer is over. Gives the last frame back, unless it must wait for the store.
+    fn finish(
+        &mut self,
+        outcome: Outcome,
+        flag: Option<Flag>,
+        complete: bool,
+        frame: Option<Frame<Bytes>>,
+    ) -> Option<Frame<Bytes>> {
+        self.over = true;
+        self.timer = None;
+        if complete {
+            self.body.release(&self.cx.worker.pool);
+        }
+        let Some(mut record) = self.record.take() else { return frame };
+        if let Some(mut reader) = self.reader.take() {
+            record.usage(reader.finish());
+        }
+        record.ended(outcome, flag, complete);
+        if self.cx.worker.shared.recorder.waits_for_store() && complete {
+            self.tail = Tail::Waiting(record.end_durable(), frame);
+            return None;
+        }
+        frame
+    }
+
+    fn whole(&mut self, frame: Option<Frame<Bytes>>) -> Option<Frame<Bytes>> {
+        self.finish(Outcome::of_status(self.status), None, true, frame)
+    }
+
+    fn poll_tail(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if let Tail::Waiting(stored, frame) = &mut self.tail {
+            // Stored or not: a client is never failed because the store is (D5).
+            let _ = ready!(Pin::new(stored).poll(cx));
+            let frame = frame.take();
+            self.tail = Tail::None;
+            return Poll::Ready(frame.map(Ok));
+        }
+        Poll::Ready(None)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if self.over {
+            return self.poll_tail(cx);
+        }
+        match self.body.poll_frame(cx) {
+            Poll::Pending => self.poll_timer(cx),
+            Poll::Ready(None) => {
+                let _ = self.whole(None);
+                self.poll_tail(cx)
+            }
+            Poll::Ready(Some(Err(_))) => {
+                let flag = if self.body.malformed() {
+                    Flag::UpstreamProtocolError
+                } else {
+                    Flag::UpstreamReset
+                };
+                let _ = self.finish(Outcome::UpstreamReset, Some(flag), false, None);
+                Poll::Ready(Some(Err(BrokenOff)))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.last = clock::now();
+                if let Some(data) = frame.data_ref() {
+                    if let Some(record) = &mut self.record {
+                        record.first_out();
+                        let row = record.row();
+                        row.response_bytes += data.len() as u64;
+                        row.chunks += 1;
+                    }
+                    if let Some(reader) = &mut self.reader {
+                        reader.feed(data);
+                    }
+                }
+                if self.body.is_end_stream() {
+                    return match self.whole(Some(frame)) {
+                        Some(frame) => Poll::Ready(Some(Ok(frame))),
+                        None => self.poll_tail(cx),
+                    };
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    // One timer per answer that has to wait at all, set again when it fires early.
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        loop {
+            let at = (self.last + self.idle).min(self.deadline);
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+            ready!(timer.as_mut().poll(cx));
+            let now = clock::now();
+            if now < at {
+                timer.as_mut().reset(at.into());
+                continue;
+            }
+            let flag =
+                if now >= self.deadline { Flag::MaxDuration } else { Flag::UpstreamTimeout };
+            let _ = self.finish(Outcome::Timeout, Some(flag), false, None);
+            return Poll::Ready(Some(Err(BrokenOff)));
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self.get_mut() {
+            Self::Own(body, record) => {
+                // The record ends with the only frame.
+                drop(record.take());
+                Poll::Ready(body.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
+            Self::Backend(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body, _) => body.as_ref().is_none_or(Bytes::is_empty),
+            Self::Backend(stream) => {
+                (stream.over && matches!(stream.tail, Tail::None))
+                    || (!stream.over && stream.body.is_end_stream() && stream.bodiless())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body, _) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
+            Self::Backend(stream) => match &stream.tail {
+                Tail::Waiting(_, frame) => SizeHint::with_exact(
+                    frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64),
+                ),
+                Tail::None => stream.body.size_hint(),
+            },
+        }
+    }
+}
+
+impl StreamBack {
+    /// Whether there is nothing to stream at all. hyper then never polls the body, so the end is
+    /// noted when it is dropped.
+    fn bodiless(&self) -> bool {
+        !self.cx.worker.shared.recorder.waits_for_store()
+    }
+}
+
+impl Drop for StreamBack {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        // hyper drops a body without polling it when there is nothing in it (HEAD, 204, 304, or a
+        // length of zero): that is an end, not a hang-up.
+        if self.body.is_end_stream() {
+            let _ = self.whole(None);
+        } else if let Some(mut record) = self.record.take() {
+            // The client left; the record finds that out by itself.
+            if let Some(mut reader) = self.reader.take() {
+                record.usage(reader.finish());
+            }
+            record.row().status = 0;
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! WebSocket: the head is a request like any other, and after a 101 both sides are joined.
+//!
+//! HTTP/1.1 on both sides, on routes that allow it. No byte after the head goes to the backend before
+//! its 101 (hardening T02). A backend that answers something else is answered as usual.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode, header, response};
+use policies::outcome::{Flag, Outcome};
+use routing::Assignment;
+
+use crate::backends::connect::{self, ConnectError, Connected};
+use crate::backends::h1::{H1, OpenConnection};
+use crate::backends::{AttemptResult, balance};
+use crate::body::Outgoing;
+use crate::config::plan::Scheme;
+use crate::request::dispatch::outgoing;
+use crate::request::read_head::Head;
+use crate::request::{Cx, Record, Rejection, ResponseBody, receipt};
+use crate::server::tunnel::Tunnel;
+use crate::snapshot::{RoutePlan, names};
+
+/// A backend that agreed to switch, or its refusal.
+#[derive(Debug)]
+pub struct Upgraded {
+    parts: response::Parts,
+    connection: Option<Box<H1>>,
+    refusal: bytes::Bytes,
+    shown: Option<(usize, routing::VariantId)>,
+    idle: Duration,
+}
+
+/// Sends the upgrade on a connection of its own.
+///
+/// # Errors
+/// As any dispatch; 403 where the route does not allow it.
+pub async fn dispatch(
+    cx: &Cx,
+    route: &RoutePlan,
+    assignment: &Assignment,
+    head: Head,
+    record: &mut Record,
+) -> Result<Box<Upgraded>, Rejection> {
+    if !route.websocket {
+        return Err(Rejection::Forbidden("upgrade on this route (`websocket = true` allows it)"));
+    }
+    let shown = assignment.experiment.zip(assignment.variant);
+    let backend = match shown {
+        None => route.backend,
+        Some((experiment, variant)) => {
+            route.plans[experiment].variants[usize::from(variant.0)].backend
+        }
+    };
+    let backend = &cx.snapshot.backends[backend];
+    let set = backend.life.endpoints.load_full();
+    let uptime = cx.worker.shared.backends.uptime();
+    let endpoint = balance::choose(backend, &set, assignment.unit_hash, None, uptime)
+        .ok_or(Rejection::NoEndpoint)?;
+    if endpoint.scheme == Scheme::H2c {
+        return Err(Rejection::Protocol);
+    }
+    record.attempt(backend, &endpoint);
+    let limits = policies::framing::HeadLimits {
+        target_bytes: 0,
+        header_bytes: cx.snapshot.limits.response_header_bytes,
+        header_fields: cx.snapshot.limits.response_header_fields,
+    };
+    let open = OpenConnection::new(backend, cx.worker.id);
+    let connecting = connect::connect_http1(backend, &endpoint, limits);
+    let connected = tokio::time::timeout(route.deadlines.connect, connecting)
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut));
+    let (io, wire) = match connected {
+        Ok(Connected::H1 { io, wire }) => (io, wire),
+        Ok(Connected::H2 { .. }) => return Err(Rejection::Protocol),
+        Err(ConnectError::TimedOut) => return Err(Rejection::ConnectTimeout),
+        Err(_) => return Err(Rejection::ConnectFailed),
+    };
+    let mut connection = H1::handshake(io, wire, Arc::clone(&endpoint), open)
+        .await
+        .map_err(|_| Rejection::ConnectFailed)?;
+    let mut request =
+        outgoing(cx, &head, backend, &endpoint, route.preserve_host, false, Outgoing::Empty);
+    let headers = request.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    record.sent();
+    let sending = connection.send_upgrade(request);
+    let response = tokio::time::timeout(route.deadlines.first_byte, sending)
+        .await
+        .map_err(|_| Rejection::FirstByteTimeout)?
+        .map_err(|_| Rejection::Closed)?;
+    let (parts, incoming) = response.into_parts();
+    record.first_byte(parts.status.as_u16());
+    record.attempt_ended(backend, AttemptResult::Ok);
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        drop(incoming);
+        connection.finish_upgrade().await;
+        return Ok(Box::new(Upgraded {
+            parts,
+            connection: Some(connection),
+            refusal: bytes::Bytes::new(),
+            shown,
+            idle: route.deadlines.idle,
+        }));
+    }
+    // A refusal is short; it is read whole and passed on.
+    let mut body = crate::backends::h1::H1Body::new(incoming, connection);
+    let mut refusal = bytes::BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
+        let frame = frame.map_err(|_| Rejection::Closed)?;
+        if let Some(data) = frame.data_ref() {
+            refusal.extend_from_slice(data);
+        }
+        if refusal.len() > 1 << 20 {
+            return Err(Rejection::Protocol);
+        }
+    }
+    Ok(Box::new(Upgraded {
+        parts,
+        connection: None,
+        refusal: refusal.freeze(),
+        shown,
+        idle: route.deadlines.idle,
+    }))
+}
+
+/// Answers the client, and leaves the two streams where the connection's task joins them.
+pub fn switch(cx: &Cx, upgraded: Upgraded, mut record: Record) -> Response<ResponseBody> {
+    let Upgraded { mut parts, connection, refusal, shown, idle } = upgraded;
+    let agreed = connection.is_some();
+    policies::headers::strip_hop_by_hop(&mut parts.headers, agreed);
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if let Some(value) = cx.worker.header_of(record.id_text().as_str().as_bytes()) {
+        parts.headers.insert(&names::REQUEST_ID, value);
+    }
+    if let Some(place) = shown {
+        receipt::add(cx, &mut parts.headers, &mut record, place);
+    }
+    record.status(parts.status.as_u16());
+    let Some(connection) = connection else {
+        record.ended(Outcome::of_status(parts.status.as_u16()), None, true);
+        record.row().response_bytes = refusal.len() as u64;
+        return Response::from_parts(parts, ResponseBody::Own(Some(refusal), Some(record)));
+    };
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let (stream, early, open) = connection.into_stream();
+    *cx.conn.upgrade.borrow_mut() = Some(Tunnel { stream, early, record, idle, _open: open });
+    Response::from_parts(parts, ResponseBody::Own(None, None))
+}
+
+/// How a tunnel ended, as the record has it.
+pub fn ended(record: &mut Record, clean: bool) {
+    if clean {
+        record.ended(Outcome::Ok, None, true);
+    } else {
+        record.ended(Outcome::UpstreamReset, Some(Flag::UpstreamReset), false);
+    }
+}

@@ -1,0 +1,171 @@
+//! What is known of one client connection, shared by its stream, its requests and the worker's sweep.
+//!
+//! Deadlines of connections (head, idle, write progress) are not timers: the worker looks at all its
+//! connections four times a second and kicks those that are late. A request costs no timer work.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use policies::framing::Fault;
+
+use crate::clock;
+use crate::config::plan::Limits;
+use crate::recorder::row::Protocol;
+use crate::server::tunnel::Tunnel;
+
+/// Why a connection is ended from our side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// Unused for too long (L09), or draining: end it gracefully.
+    Idle,
+    /// A head was begun and not finished in time (L04).
+    HeaderTimeout,
+    /// The client does not read (L12).
+    Stuck,
+    /// Too many resets (T08).
+    Abuse,
+}
+
+/// Why hyper gets a stand-in in place of what the client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The head or the framing is not beyond doubt.
+    Framing(Fault),
+    /// The head did not come in time.
+    HeaderTimeout,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Socket peer.
+    pub peer: SocketAddr,
+    /// Its address as it stands in `x-forwarded-for`.
+    pub peer_value: http::HeaderValue,
+    /// Address the client reached.
+    pub local: SocketAddr,
+    /// Protocol by ALPN; HTTP/1.0 is told per request.
+    pub protocol: Protocol,
+    /// TLS version.
+    pub tls_version: &'static str,
+    /// TLS cipher suite.
+    pub tls_cipher: &'static str,
+    /// Requests in flight.
+    pub busy: Cell<u32>,
+    /// Requests begun.
+    pub served: Cell<u64>,
+    /// Since when `busy` is 0.
+    pub quiet_since: Cell<Instant>,
+    /// When the first byte of the present head came.
+    pub head_since: Cell<Option<Instant>>,
+    /// How long the last complete head took.
+    pub head_took: Cell<Duration>,
+    /// Since when a write makes no progress.
+    pub blocked_since: Cell<Option<Instant>>,
+    /// Set by the sweep, seen by the stream.
+    pub kick: Cell<Option<Kick>>,
+    /// Set by the stream, answered by the request path.
+    pub refused: Cell<Option<Refusal>>,
+    /// The connection is to end after what runs now.
+    pub draining: Cell<bool>,
+    /// Bytes of both sides meet here after an upgrade.
+    pub upgrade: RefCell<Option<Tunnel>>,
+    /// Streams that the client reset: (count, since).
+    pub resets: Cell<(u32, Instant)>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        protocol: Protocol,
+        tls_version: &'static str,
+        tls_cipher: &'static str,
+    ) -> Rc<Self> {
+        let now = clock::now();
+        Rc::new(Self {
+            peer,
+            peer_value: policies::headers::address_value(peer.ip()),
+            local,
+            protocol,
+            tls_version,
+            tls_cipher,
+            busy: Cell::new(0),
+            served: Cell::new(0),
+            quiet_since: Cell::new(now),
+            // The clock of the first head starts when TLS is done (L04).
+            head_since: Cell::new(None),
+            head_took: Cell::new(Duration::ZERO),
+            blocked_since: Cell::new(None),
+            kick: Cell::new(None),
+            refused: Cell::new(None),
+            draining: Cell::new(false),
+            upgrade: RefCell::new(None),
+            resets: Cell::new((0, now)),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// Remembers whom to wake.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        match &mut *slot {
+            Some(known) => known.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the connection for `why`, unless it is being ended already.
+    pub fn kick(&self, why: Kick) {
+        if self.kick.get().is_none() {
+            self.kick.set(Some(why));
+            self.wake();
+        }
+    }
+
+    /// A client reset a stream; too many in ten seconds end the connection (T08).
+    pub fn count_reset(&self, now: Instant) {
+        let (count, since) = self.resets.get();
+        let (count, since) = if now.saturating_duration_since(since) > Duration::from_secs(10) {
+            (1, now)
+        } else {
+            (count + 1, since)
+        };
+        self.resets.set((count, since));
+        if count > 100 {
+            self.kick(Kick::Abuse);
+        }
+    }
+
+    /// Kicks the connection if it is late. `now` is the sweep's.
+    pub fn check(&self, now: Instant, limits: &Limits) {
+        let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
+        if self.blocked_since.get().is_some_and(|since| late(since, limits.write_timeout)) {
+            self.kick(Kick::Stuck);
+        } else if self.head_since.get().is_some_and(|since| late(since, limits.header_timeout)) {
+            self.kick(Kick::HeaderTimeout);
+        } else if self.busy.get() == 0 && self.head_since.get().is_none() {
+            let limit = match self.protocol {
+                // A connection that never sent a byte has the head's time, not the idle time.
+                _ if self.served.get() == 0 => limits.header_timeout,
+                Protocol::Http2 => limits.h2_idle_timeout,
+                Protocol::Http10 | Protocol::Http11 => limits.idle_timeout,
+            };
+            if late(self.quiet_since.get(), limit) || self.draining.get() {
+                self.kick(Kick::Idle);
+            }
+        }
+    }
+}

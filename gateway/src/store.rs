@@ -1,0 +1,307 @@
+//! What the gateway keeps: keys, experiments and their revisions, the audit log, outcomes, tallies.
+//!
+//! [`Store`] is the narrow trait; `store/sqlite.rs` is the embedded default. Everything blocks, and
+//! everything runs on one thread of its own (`store/thread.rs`), so that neither a request nor the
+//! admin runtime ever waits inside a database. No SQL and no database type leaves `store/`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RequestId;
+use crate::recorder::row::Row;
+
+pub mod spool;
+pub mod sqlite;
+pub mod thread;
+
+/// Secrets and identity of one installation, made at the first start and kept.
+///
+/// No `Debug` of the content: every member but `instance` is a secret.
+#[derive(Clone)]
+pub struct Installation {
+    /// Key of the assignment hash.
+    pub hash_key: [u8; 16],
+    /// Pepper of stored key hashes.
+    pub pepper: [u8; 32],
+    /// Key that signs receipts.
+    pub receipt_key: [u8; 32],
+    /// Identity of this store in records, 32 hex digits.
+    pub instance: String,
+}
+
+impl std::fmt::Debug for Installation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Installation").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+/// A stored key. The secret itself is never stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// Public id.
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+    /// Role, as written (`client`, …).
+    pub role: String,
+    /// Routes it may call; `None` for all.
+    pub routes: Option<Vec<String>>,
+    /// `policies::api_key::stored_hash`.
+    #[serde(skip)]
+    pub hash: [u8; 32],
+    /// Seconds since 1970.
+    pub created_at: i64,
+    /// Who made it.
+    pub created_by: String,
+    /// Seconds since 1970.
+    pub expires_at: Option<i64>,
+    /// Seconds since 1970; set means revoked.
+    pub revoked_at: Option<i64>,
+    /// Own limits.
+    pub requests_per_second: Option<f64>,
+    /// Own limits.
+    pub concurrent: Option<u32>,
+    /// Own limits.
+    pub tokens_per_minute: Option<u64>,
+}
+
+/// Where a revision came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The configuration file.
+    File,
+    /// The admin API.
+    Api,
+    /// A ramp.
+    Ramp,
+}
+
+/// Whether an experiment decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It decides.
+    Running,
+    /// Kill switch: the route's backend serves everything.
+    Stopped,
+    /// It is over; results stay.
+    Ended,
+}
+
+/// One revision of one experiment: the weights and the buckets they were dealt to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevisionRow {
+    /// Experiment.
+    pub experiment: String,
+    /// 1, 2, 3, … without gaps.
+    pub revision: u64,
+    /// State from this revision on.
+    pub state: State,
+    /// Variants and relative weights, control first.
+    pub weights: Vec<(String, f64)>,
+    /// `routing::Allocation::to_bytes`.
+    #[serde(skip)]
+    pub allocation: Arc<[u8]>,
+    /// Source.
+    pub source: Source,
+    /// Who: key name, or `file`.
+    pub by: String,
+    /// Microseconds since 1970.
+    pub at: i64,
+    /// Reason given.
+    pub reason: Option<String>,
+    /// Buckets that changed hands.
+    pub buckets_moved: u16,
+    /// The revision this one takes back.
+    pub undoes: Option<u64>,
+}
+
+/// One entry of the audit log, before the store numbers and chains it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Microseconds since 1970.
+    pub at: i64,
+    /// Public id of the key, or `file`, `start`.
+    pub key_id: String,
+    /// Name of the key.
+    pub actor: String,
+    /// Address it came from; empty for the file.
+    pub from: String,
+    /// What was done, such as `weights.set`.
+    pub action: String,
+    /// To what, such as `experiment/int8`.
+    pub target: String,
+    /// Reason given.
+    pub reason: Option<String>,
+    /// State before, JSON.
+    pub before: serde_json::Value,
+    /// State after, JSON.
+    pub after: serde_json::Value,
+    /// Id of the admin request.
+    pub request_id: String,
+}
+
+/// An audit entry as stored: numbered and chained (D8).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// 1, 2, 3, … without gaps.
+    pub id: u64,
+    /// Entry.
+    #[serde(flatten)]
+    pub row: AuditRow,
+    /// BLAKE3 over the previous hash and this entry, hex.
+    pub hash: String,
+}
+
+/// Cumulative tally of one variant under one revision, as this process counted it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TallyRow {
+    /// Route.
+    pub route: String,
+    /// Experiment; empty for traffic that no experiment decided.
+    pub experiment: String,
+    /// Revision; 0 without an experiment.
+    pub revision: u64,
+    /// Variant; empty without an experiment.
+    pub variant: String,
+    /// Encoded counts and sketches; the recorder knows the shape.
+    pub bytes: Vec<u8>,
+}
+
+/// A layer: its name, the names of its slots, `routing::Allocation::to_bytes`.
+pub type LayerRow = (String, Vec<String>, Vec<u8>);
+
+/// What `GET /requests` asks for. Empty members do not filter.
+#[derive(Clone, Debug, Default)]
+pub struct OutcomeQuery {
+    /// Route.
+    pub route: Option<String>,
+    /// Experiment.
+    pub experiment: Option<String>,
+    /// Assigned variant.
+    pub variant: Option<String>,
+    /// Outcome as in `policies::outcome::Outcome::as_str`.
+    pub outcome: Option<String>,
+    /// Total time above, microseconds.
+    pub slower: Option<u64>,
+    /// Keyed hash of the unit.
+    pub unit_hash: Option<u64>,
+    /// Started at or after, microseconds since 1970.
+    pub since: Option<i64>,
+    /// Continue after this request id (newest first).
+    pub before: Option<[u8; 16]>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// A piece of the answer to an [`OutcomeQuery`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutcomePage {
+    /// Newest first; may be fewer than asked for, even none, although there are more.
+    pub items: Vec<serde_json::Value>,
+    /// Where to go on (`before` of the next query); `None` when there is nothing more.
+    pub next: Option<[u8; 16]>,
+}
+
+/// Something the store could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is locked, full, read-only or gone: trying later may help.
+    #[error("store is not available: {0}")]
+    Unavailable(String),
+    /// The file is not what it should be; nothing was changed.
+    #[error("store is damaged: {0}")]
+    Damaged(String),
+    /// The file was written by a newer version.
+    #[error("store has schema {found}, this version knows up to {known}")]
+    Newer {
+        /// In the file.
+        found: u32,
+        /// Known here.
+        known: u32,
+    },
+    /// A row that must be new exists already (a revision, a key id).
+    #[error("{0} exists already")]
+    Exists(String),
+    /// No such row.
+    #[error("{0} does not exist")]
+    Missing(String),
+}
+
+/// What the gateway keeps. All methods block and are atomic: all or nothing.
+pub trait Store: Send {
+    /// The installation's secrets; made on the first call.
+    fn installation(&mut self) -> Result<Installation, StoreError>;
+
+    /// Every key, revoked ones too.
+    fn keys(&mut self) -> Result<Vec<KeyRow>, StoreError>;
+    /// Adds a key and its audit entry.
+    fn add_key(&mut self, key: &KeyRow, audit: &AuditRow) -> Result<(), StoreError>;
+    /// Revokes a key, with its audit entry. Revoking twice changes nothing and is no error.
+    fn revoke_key(&mut self, id: &str, at: i64, audit: &AuditRow) -> Result<(), StoreError>;
+
+    /// The newest revision of every experiment ever seen.
+    fn experiments(&mut self) -> Result<Vec<RevisionRow>, StoreError>;
+    /// Adds revisions and one audit entry for each, in one transaction. `Exists` if any number is
+    /// taken: somebody else was faster. `Missing` if it would leave a gap.
+    fn add_revisions(&mut self, rows: &[(RevisionRow, AuditRow)]) -> Result<(), StoreError>;
+    /// Revisions of one experiment, newest first, below `before` if given.
+    fn revisions(
+        &mut self,
+        experiment: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<RevisionRow>, StoreError>;
+
+    /// What the file said of an experiment when it was last read (canonical text), by experiment.
+    fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError>;
+    /// Remembers what the file says now, all of it: an experiment not named here is forgotten.
+    fn set_file_statements(&mut self, rows: &[(String, String)]) -> Result<(), StoreError>;
+
+    /// Allocation tables of layers, by layer name (`routing::Allocation::to_bytes`, with the names
+    /// of its slots).
+    fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError>;
+    /// Keeps a layer's allocation.
+    fn set_layer(&mut self, name: &str, slots: &[String], bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Adds an audit entry that belongs to no other row.
+    fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError>;
+    /// Audit entries, newest first, below `before` if given.
+    fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Walks the whole chain; the number of entries, or the first one that does not fit.
+    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError>;
+
+    /// Adds outcomes; rows that are there already are left alone (D3). All rows carry `boot`.
+    fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError>;
+    /// Outcomes as JSON objects (members named as in the access log, plus `boot_id`, `seq`), newest
+    /// first.
+    fn outcomes(&mut self, query: &OutcomeQuery) -> Result<Vec<serde_json::Value>, StoreError>;
+    /// The same in pieces of bounded work: what is rare may be far back, and a search for it must not
+    /// hold up the recorder. Ask again with `next` until there are enough, or the asker's patience
+    /// ends.
+    fn outcome_page(&mut self, query: &OutcomeQuery) -> Result<OutcomePage, StoreError> {
+        let items = self.outcomes(query)?;
+        let full = u32::try_from(items.len()).is_ok_and(|found| found >= query.limit);
+        let last = items.last().filter(|_| full);
+        let next = last.and_then(|item| RequestId::parse(item.get("request_id")?.as_str()?));
+        Ok(OutcomePage { items, next: next.map(|id| id.0) })
+    }
+    /// One outcome.
+    fn outcome(&mut self, id: [u8; 16]) -> Result<Option<serde_json::Value>, StoreError>;
+    /// Per boot: id, greatest seq stored, rows stored (D4: lost = greatest - rows, less pending).
+    fn boots(&mut self) -> Result<Vec<([u8; 16], u64, u64)>, StoreError>;
+    /// Deletes at most `limit` outcomes started before `before` (microseconds since 1970); how many.
+    fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError>;
+
+    /// Replaces these tallies of this boot (cumulative, so repeating is harmless); others stay.
+    fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError>;
+    /// Every tally of every boot.
+    fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError>;
+
+    /// A cheap sign of life: can it read and write?
+    fn check(&mut self) -> Result<(), StoreError>;
+    /// Makes the connection anew after an error that leaves its state in doubt (F15).
+    fn reopen(&mut self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,527 @@
+//! The embedded store: one SQLite file in WAL mode, one writer.
+//!
+//! Reading order: `migrate` makes the schema (`migrations/*.sql`), `changes` and `audit` keep what
+//! people change, `outcomes` what requests did, with `vocabulary` for its names, `tallies` the
+//! counts.
+//!
+//! What it promises, and how: a method that answers `Ok` has been synced to stable storage
+//! (`synchronous=FULL`, D1); a write takes the lock at its beginning (`BEGIN IMMEDIATE`), so it
+//! never fails half-way because somebody else wrote; a file that is not what it should be is left
+//! as it is (F14): not even the write-ahead log is folded into it. Values are always bound, never
+//! part of the text (T21).
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{TransactionBehavior, ffi};
+
+use self::vocabulary::Vocabulary;
+use super::{
+    AuditEntry, AuditRow, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery, RevisionRow,
+    Store, StoreError, TallyRow,
+};
+use crate::ids;
+use crate::recorder::row::Row;
+
+mod audit;
+mod changes;
+mod migrate;
+mod outcomes;
+mod tallies;
+mod vocabulary;
+
+/// How long a write waits for another connection's lock.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `application_id` in the header of our files: `Weir`.
+const APPLICATION_ID: i64 = 0x5765_6972;
+
+/// Above this, the check at the start leaves the outcomes out: reading all of them would take longer
+/// than a start may. Damage there is found when it is met, and stops writing then.
+const FULL_CHECK_BYTES: u64 = 256 << 20;
+
+/// Everything but the outcomes: small, and what the gateway cannot do without.
+const CONTROL_TABLES: [&str; 9] = [
+    "sqlite_schema",
+    "installation",
+    "keys",
+    "revisions",
+    "file_statements",
+    "layers",
+    "audit",
+    "boots",
+    "names",
+];
+
+/// A [`Store`] in one SQLite file.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    busy_timeout: Duration,
+    connection: Connection,
+    vocabulary: Vocabulary,
+    state: Health,
+}
+
+/// What the last failure means for the next call.
+#[derive(Debug)]
+enum Health {
+    /// Nothing.
+    Sound,
+    /// Reading or writing failed: what the connection has in memory may not be what is on disk, so
+    /// it is made anew first (F15).
+    InDoubt,
+    /// The file is damaged: nothing is written to it until `reopen` finds it whole.
+    Damaged(String),
+}
+
+impl Sqlite {
+    /// Opens the file at `path`, or makes it, readable for its owner only: it holds secrets.
+    ///
+    /// # Errors
+    /// `Damaged` if the file is not a whole store of this program, `Newer` if a later version made
+    /// it, `Unavailable` if it cannot be opened or is locked. The file is unchanged in each case.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, BUSY_TIMEOUT)
+    }
+
+    /// The same with another patience for locks than [`BUSY_TIMEOUT`].
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`].
+    pub fn open_with(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+        let connection = connect(path, busy_timeout, true).map_err(|fault| fault.named(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            busy_timeout,
+            connection,
+            vocabulary: Vocabulary::default(),
+            state: Health::Sound,
+        })
+    }
+
+    /// Runs one operation, and draws the conclusions if it fails.
+    fn run<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Connection, &mut Vocabulary) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        match &self.state {
+            Health::Sound => {}
+            Health::InDoubt => self.connect_anew(false)?,
+            Health::Damaged(what) => return Err(StoreError::Damaged(what.clone())),
+        }
+        operation(&mut self.connection, &mut self.vocabulary).map_err(|fault| {
+            // It may hold numbers that were just rolled back.
+            self.vocabulary = Vocabulary::default();
+            if let Fault::Sql(error) = &fault {
+                match error.sqlite_error_code() {
+                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                        keep_hands_off(&self.connection);
+                        self.state = Health::Damaged(damage(&self.path, error));
+                    }
+                    Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+                        keep_hands_off(&self.connection);
+                        self.state = Health::InDoubt;
+                    }
+                    _ => {}
+                }
+            }
+            fault.named(&self.path)
+        })
+    }
+
+    /// Runs one operation inside a transaction that takes the write lock first.
+    fn write<T>(
+        &mut self,
+        operation: impl FnOnce(&Transaction<'_>, &mut Vocabulary) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        self.run(|connection, vocabulary| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = operation(&transaction, vocabulary)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+    }
+
+    fn connect_anew(&mut self, check: bool) -> Result<(), StoreError> {
+        self.vocabulary = Vocabulary::default();
+        self.connection = connect(&self.path, self.busy_timeout, check)
+            .map_err(|fault| fault.named(&self.path))?;
+        self.state = Health::Sound;
+        Ok(())
+    }
+}
+
+impl Store for Sqlite {
+    fn installation(&mut self) -> Result<Installation, StoreError> {
+        if let Some(made) = self.run(|connection, _| installation(connection))? {
+            return Ok(made);
+        }
+        self.write(|transaction, _| {
+            // Asked again under the lock: another process may have been faster.
+            if let Some(made) = installation(transaction)? {
+                return Ok(made);
+            }
+            let mut instance = [0; 16];
+            let mut new = Installation {
+                hash_key: [0; 16],
+                pepper: [0; 32],
+                receipt_key: [0; 32],
+                instance: String::new(),
+            };
+            let secrets: [&mut [u8]; 4] =
+                [&mut new.hash_key, &mut new.pepper, &mut new.receipt_key, &mut instance];
+            for bytes in secrets {
+                ids::random(bytes).map_err(|error| {
+                    StoreError::Unavailable(format!("no random numbers for secrets: {error}"))
+                })?;
+            }
+            new.instance = ids::hex(&instance);
+            transaction.execute(
+                "INSERT INTO installation (only_row, hash_key, pepper, receipt_key, instance)
+                 VALUES (1, ?1, ?2, ?3, ?4)",
+                params![&new.hash_key[..], &new.pepper[..], &new.receipt_key[..], new.instance],
+            )?;
+            Ok(new)
+        })
+    }
+
+    fn keys(&mut self) -> Result<Vec<KeyRow>, StoreError> {
+        self.run(|connection, _| changes::keys(connection))
+    }
+
+    fn add_key(&mut self, key: &KeyRow, audit: &AuditRow) -> Result<(), StoreError> {
+        self.write(|transaction, _| {
+            changes::add_key(transaction, key)?;
+            audit::append(transaction, audit)
+        })
+    }
+
+    fn revoke_key(&mut self, id: &str, at: i64, audit: &AuditRow) -> Result<(), StoreError> {
+        self.write(|transaction, _| {
+            if changes::revoke_key(transaction, id, at)? {
+                audit::append(transaction, audit)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn experiments(&mut self) -> Result<Vec<RevisionRow>, StoreError> {
+        self.run(|connection, _| changes::experiments(connection))
+    }
+
+    fn add_revisions(&mut self, rows: &[(RevisionRow, AuditRow)]) -> Result<(), StoreError> {
+        self.write(|transaction, _| changes::add_revisions(transaction, rows))
+    }
+
+    fn revisions(
+        &mut self,
+        experiment: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<RevisionRow>, StoreError> {
+        self.run(|connection, _| changes::revisions(connection, experiment, before, limit))
+    }
+
+    fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+        self.run(|connection, _| changes::file_statements(connection))
+    }
+
+    fn set_file_statements(&mut self, rows: &[(String, String)]) -> Result<(), StoreError> {
+        self.write(|transaction, _| changes::set_file_statements(transaction, rows))
+    }
+
+    fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
+        self.run(|connection, _| changes::layers(connection))
+    }
+
+    fn set_layer(&mut self, name: &str, slots: &[String], bytes: &[u8]) -> Result<(), StoreError> {
+        self.write(|transaction, _| changes::set_layer(transaction, name, slots, bytes))
+    }
+
+    fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
+        self.write(|transaction, _| audit::append(transaction, audit))
+    }
+
+    fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.run(|connection, _| audit::list(connection, before, limit))
+    }
+
+    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError> {
+        self.run(|connection, _| audit::verify(connection))
+    }
+
+    fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, vocabulary| outcomes::add(transaction, vocabulary, boot, rows))
+    }
+
+    fn outcomes(&mut self, query: &OutcomeQuery) -> Result<Vec<serde_json::Value>, StoreError> {
+        let mut found = Vec::new();
+        let mut query = query.clone();
+        loop {
+            let page = self.outcome_page(&query)?;
+            query.limit -= u32::try_from(page.items.len()).unwrap_or(u32::MAX).min(query.limit);
+            query.before = page.next;
+            found.extend(page.items);
+            if query.before.is_none() || query.limit == 0 {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn outcome_page(&mut self, query: &OutcomeQuery) -> Result<OutcomePage, StoreError> {
+        self.run(|connection, vocabulary| outcomes::page(connection, vocabulary, query))
+    }
+
+    fn outcome(&mut self, id: [u8; 16]) -> Result<Option<serde_json::Value>, StoreError> {
+        self.run(|connection, vocabulary| outcomes::one(connection, vocabulary, id))
+    }
+
+    fn boots(&mut self) -> Result<Vec<([u8; 16], u64, u64)>, StoreError> {
+        self.run(|connection, _| {
+            let mut statement = connection
+                .prepare_cached("SELECT boot, greatest_seq, stored FROM boots ORDER BY id")?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, count(row.get(1)?), count(row.get(2)?))))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
+        self.write(|transaction, _| outcomes::delete(transaction, before, limit))
+    }
+
+    fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError> {
+        self.write(|transaction, _| tallies::set(transaction, boot, rows))
+    }
+
+    fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError> {
+        self.run(|connection, _| tallies::all(connection))
+    }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.write(|transaction, _| {
+            transaction.prepare_cached("UPDATE installation SET beats = beats + 1")?.execute([])?;
+            Ok(())
+        })
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        keep_hands_off(&self.connection);
+        let check = matches!(self.state, Health::Damaged(_));
+        self.connect_anew(check)
+    }
+}
+
+/// The installation, if it was made already.
+fn installation(connection: &Connection) -> Result<Option<Installation>, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT hash_key, pepper, receipt_key, instance FROM installation")?;
+    let made = statement.query_row([], |row| {
+        Ok(Installation {
+            hash_key: row.get(0)?,
+            pepper: row.get(1)?,
+            receipt_key: row.get(2)?,
+            instance: row.get(3)?,
+        })
+    });
+    Ok(made.optional()?)
+}
+
+/// Opens a connection, with `check` after looking over what is there, and brings the schema up to
+/// date.
+fn connect(path: &Path, busy_timeout: Duration, check: bool) -> Result<Connection, Fault> {
+    let old_bytes = make_private(path).map_err(|error| {
+        StoreError::Unavailable(format!("{}: cannot be opened: {error}", path.display()))
+    })?;
+    // One thread at a time by `&mut`, so SQLite's own mutex guards nothing.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    keep_hands_off(&connection);
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(64);
+
+    let version = migrate::version(&connection)?;
+    let application: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let empty = version == 0 && objects == 0 && application == 0;
+    if !empty && application != APPLICATION_ID {
+        return Err(StoreError::Damaged(format!(
+            "{}: this is a database of another program. Give [store] url another file",
+            path.display()
+        ))
+        .into());
+    }
+    if check && !empty {
+        look_over(&connection, path, old_bytes)?;
+    }
+
+    use_wal(&connection, busy_timeout)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 1000, |_| Ok(()))?;
+    migrate::run(&mut connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
+}
+
+/// Makes the file if it is not there, for its owner only; gives its length. SQLite gives its other
+/// files (`-wal`, `-shm`) the same mode.
+fn make_private(path: &Path) -> io::Result<u64> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path.metadata()?.len()),
+        Err(error) => Err(error),
+    }
+}
+
+/// From now on, closing this connection does not fold the write-ahead log into the file.
+fn keep_hands_off(connection: &Connection) {
+    // Only fails for names that this SQLite does not know; then closing does what it always does.
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+}
+
+/// Checks the structure: all of a small file, all but the outcomes of a large one.
+fn look_over(connection: &Connection, path: &Path, bytes: u64) -> Result<(), Fault> {
+    let mut complaint = None;
+    let mut note = |row: &rusqlite::Row<'_>| {
+        let text: String = row.get(0)?;
+        if text != "ok" && complaint.is_none() {
+            complaint = Some(text);
+        }
+        Ok(())
+    };
+    if bytes <= FULL_CHECK_BYTES {
+        connection.pragma_query(None, "quick_check", &mut note)?;
+    } else {
+        for table in CONTROL_TABLES {
+            connection.pragma(None, "quick_check", table, &mut note)?;
+        }
+    }
+    complaint.map_or(Ok(()), |text| Err(StoreError::Damaged(damage(path, &text)).into()))
+}
+
+/// Switches to WAL, which stays in the file.
+///
+/// SQLite does not always wait for a lock here, so two processes that make the same file at the same
+/// moment need another try.
+fn use_wal(connection: &Connection, busy_timeout: Duration) -> Result<(), Fault> {
+    let deadline = crate::clock::now() + busy_timeout;
+    loop {
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode.eq_ignore_ascii_case("wal") => return Ok(()),
+            Ok(mode) => {
+                return Err(StoreError::Unavailable(format!(
+                    "journal mode is {mode}, not wal: the file system has no shared memory"
+                ))
+                .into());
+            }
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && crate::clock::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What went wrong inside, before it is put into the words of [`StoreError`].
+#[derive(Debug)]
+enum Fault {
+    Sql(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Fault {
+    /// In words for people, with the file in it.
+    fn named(self, path: &Path) -> StoreError {
+        let error = match self {
+            Self::Store(error) => return error,
+            Self::Sql(error) => error,
+        };
+        let shown = path.display();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Damaged(damage(path, &error))
+            }
+            Some(ErrorCode::ConstraintViolation) if is_taken(&error) => {
+                StoreError::Exists(format!("{shown}: a row ({error})"))
+            }
+            // Busy, locked, full, read-only, input/output, cannot open; and whatever else SQLite
+            // may say: nothing was changed, and it may go better later.
+            Some(_) => StoreError::Unavailable(format!("{shown}: {error}")),
+            // A value that is not of its column's type or not what was written.
+            None => StoreError::Damaged(format!("{shown}: {error}")),
+        }
+    }
+}
+
+/// What an operator needs to know of a damaged file.
+fn damage(path: &Path, what: &dyn std::fmt::Display) -> String {
+    let file = path.display();
+    format!(
+        "{file}: {what}. Nothing was changed. Restore a backup of the file; or move {file}, \
+         {file}-wal and {file}-shm aside to start with an empty store, in which the keys, \
+         revisions and outcomes of this one are missing"
+    )
+}
+
+/// A stored value that cannot be understood.
+fn damaged(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) -> Fault {
+    StoreError::Damaged(format!("{what}: {error}")).into()
+}
+
+/// Whether a row was refused because one like it is there.
+fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        matches!(
+            error.extended_code,
+            ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+        )
+    })
+}
+
+/// A count as SQLite keeps it.
+fn int(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A count as it was kept.
+fn count(int: i64) -> u64 {
+    u64::try_from(int).unwrap_or(0)
+}
+
+#[cfg(test)]
+pub(in crate::store) mod tests;

@@ -1,0 +1,93 @@
+//! The audit log: numbered without gaps, chained by hash, only ever appended to (D8).
+//!
+//! A changed, inserted or removed entry breaks the chain from there on. Entries cut off at the end
+//! do not: whoever needs proof against that keeps the newest hash somewhere else.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, count, damaged, int};
+use crate::ids::hex;
+use crate::store::{AuditEntry, AuditRow};
+
+/// What is hashed and stored: the entry with its number, members in this order.
+#[derive(Serialize)]
+struct Numbered<'a> {
+    id: u64,
+    #[serde(flatten)]
+    row: &'a AuditRow,
+}
+
+/// The same, read back.
+#[derive(Deserialize)]
+struct Stored {
+    id: u64,
+    #[serde(flatten)]
+    row: AuditRow,
+}
+
+/// Appends one entry; part of the transaction that makes the change.
+pub(super) fn append(transaction: &Transaction<'_>, row: &AuditRow) -> Result<(), Fault> {
+    let newest = transaction
+        .prepare_cached("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?)))
+        .optional()?;
+    let (last, previous) = newest.unwrap_or_default();
+    let id = last + 1;
+    let entry = serde_json::to_string(&Numbered { id: count(id), row })
+        .map_err(|error| damaged(&"an audit entry cannot be written", &error))?;
+    transaction
+        .prepare_cached("INSERT INTO audit (id, entry, hash) VALUES (?1, ?2, ?3)")?
+        .execute(params![id, entry, link(&previous, entry.as_bytes()).as_slice()])?;
+    Ok(())
+}
+
+/// Entries, newest first.
+pub(super) fn list(
+    connection: &Connection,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<Vec<AuditEntry>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, entry, hash FROM audit WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![before.map(int), limit])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, text, hash) = columns(row)?;
+        let Stored { id: _, row } = serde_json::from_str(&text)
+            .map_err(|error| damaged(&format_args!("audit entry {id}"), &error))?;
+        entries.push(AuditEntry { id: count(id), row, hash: hex(&hash) });
+    }
+    Ok(entries)
+}
+
+/// Walks the chain: how many entries fit, or the number of the first that does not.
+pub(super) fn verify(connection: &Connection) -> Result<Result<u64, u64>, Fault> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, entry, hash FROM audit ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut previous = [0; 32];
+    let mut expected = 1;
+    while let Some(row) = rows.next()? {
+        let (id, text, hash) = columns(row)?;
+        let says = serde_json::from_str::<Stored>(&text).map(|stored| stored.id);
+        let fits = id == expected
+            && says.is_ok_and(|number| number == count(id))
+            && hash == link(&previous, text.as_bytes());
+        if !fits {
+            return Ok(Err(count(expected)));
+        }
+        previous = hash;
+        expected += 1;
+    }
+    Ok(Ok(count(expected - 1)))
+}
+
+fn columns(row: &Row<'_>) -> Result<(i64, String, [u8; 32]), Fault> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+fn link(previous: &[u8; 32], entry: &[u8]) -> [u8; 32] {
+    *blake3::Hasher::new().update(previous).update(entry).finalize().as_bytes()
+}

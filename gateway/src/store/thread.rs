@@ -1,0 +1,528 @@
+//! The one thread that talks to the store, and the handles through which everybody else does.
+//!
+//! A database blocks: on a lock, on a disk, on another process. So no request and no admin task ever
+//! calls it; they leave a job here and wait for the answer, or learn at once that too many are
+//! waiting. There are two queues: what people and ramps do goes before batches of outcomes, so that
+//! a kill switch does not stand in line behind traffic.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::thread::{Builder, JoinHandle};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::{Store, StoreError};
+use crate::clock;
+
+/// Control calls that may wait.
+pub const CONTROL_CALLS: usize = 256;
+
+/// Batches of outcomes that may wait; what comes then goes to the spool.
+pub const BATCHES: usize = 32;
+
+/// Something to do with the store; answers whoever asked by itself.
+type Job = Box<dyn FnOnce(&mut dyn Store, &Counters) + Send>;
+
+/// Makes the thread.
+#[derive(Debug)]
+pub struct StoreThread;
+
+impl StoreThread {
+    /// Starts a thread that owns `store` until [`StoreHandle::close`], or until no handle is left.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn spawn(store: Box<dyn Store>) -> io::Result<(StoreHandle, JoinHandle<()>)> {
+        let shared = Arc::new(Shared {
+            queues: Mutex::new(Queues::default()),
+            wake: Condvar::new(),
+            counters: Counters::default(),
+        });
+        let of_thread = Arc::clone(&shared);
+        let thread =
+            Builder::new().name("weir-store".to_owned()).spawn(move || work(&of_thread, store))?;
+        Ok((StoreHandle(Arc::new(LastOut(shared))), thread))
+    }
+}
+
+/// Leaves jobs with the store's thread.
+#[derive(Clone, Debug)]
+pub struct StoreHandle(Arc<LastOut>);
+
+/// Closes the store's thread when the last handle goes.
+#[derive(Debug)]
+struct LastOut(Arc<Shared>);
+
+impl Drop for LastOut {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Which queue.
+#[derive(Clone, Copy)]
+enum Lane {
+    Control,
+    Batch,
+}
+
+impl StoreHandle {
+    /// Runs `job` on the store's thread, before any waiting batch.
+    ///
+    /// Dropping the future does not take the job back.
+    ///
+    /// # Errors
+    /// Those of `job`; `Unavailable` at once if [`CONTROL_CALLS`] are waiting or the store is
+    /// closed, and if `job` panics.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.wait(Lane::Control, job).await
+    }
+
+    /// Runs `job` after every waiting control call: for batches of outcomes and what else comes with
+    /// traffic.
+    ///
+    /// # Errors
+    /// As [`StoreHandle::call`], for [`BATCHES`].
+    pub async fn batch<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.wait(Lane::Batch, job).await
+    }
+
+    /// [`StoreHandle::call`] for threads that may block.
+    ///
+    /// # Errors
+    /// As [`StoreHandle::call`].
+    pub fn call_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.block(Lane::Control, job)
+    }
+
+    /// [`StoreHandle::batch`] for threads that may block.
+    ///
+    /// # Errors
+    /// As [`StoreHandle::batch`].
+    pub fn batch_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.block(Lane::Batch, job)
+    }
+
+    /// Leaves `job` among the batches and goes on; `answer` gets its result on the store's thread.
+    ///
+    /// # Errors
+    /// As [`StoreHandle::batch`], except those of `job`; then neither closure ran.
+    pub fn submit<T>(
+        &self,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+        answer: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.push(Lane::Batch, job, answer)
+    }
+
+    /// Takes no more jobs, finishes those that wait, and ends the thread. Returns at once; join the
+    /// thread to know that it is done.
+    pub fn close(&self) {
+        self.0.0.close();
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> StoreStats {
+        let shared = &self.0.0;
+        let (control_waiting, batches_waiting) = {
+            let queues = shared.queues.lock();
+            (queues.control.len(), queues.batches.len())
+        };
+        let counters = &shared.counters;
+        StoreStats {
+            up: !counters.down.load(Relaxed),
+            operations: counters.operations.load(Relaxed),
+            busy_nanos: counters.busy_nanos.load(Relaxed),
+            unavailable: counters.unavailable.load(Relaxed),
+            damaged: counters.damaged.load(Relaxed),
+            newer: counters.newer.load(Relaxed),
+            exists: counters.exists.load(Relaxed),
+            missing: counters.missing.load(Relaxed),
+            panics: counters.panics.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+            control_waiting,
+            batches_waiting,
+            last_error: counters.last_error.lock().clone(),
+        }
+    }
+
+    async fn wait<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.push(lane, job, |result| drop(answer.send(result)))?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn block<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.push(lane, job, move |result| drop(answer.send(result)))?;
+        answered.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn push<T>(
+        &self,
+        lane: Lane,
+        job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+        answer: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let shared = &self.0.0;
+        let job: Job = Box::new(move |store, counters| answer(run(store, counters, job)));
+        let mut queues = shared.queues.lock();
+        if queues.closed {
+            return Err(gone());
+        }
+        let (queue, most) = match lane {
+            Lane::Control => (&mut queues.control, CONTROL_CALLS),
+            Lane::Batch => (&mut queues.batches, BATCHES),
+        };
+        if queue.len() >= most {
+            shared.counters.refused.fetch_add(1, Relaxed);
+            return Err(StoreError::Unavailable(format!("{most} calls are waiting for it")));
+        }
+        queue.push_back(job);
+        drop(queues);
+        shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+/// What happened on the store's thread since it started: for metrics and the status page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreStats {
+    /// Whether the last operation reached the store. True before the first.
+    pub up: bool,
+    /// Operations run, whatever their result.
+    pub operations: u64,
+    /// Time spent in them, nanoseconds.
+    pub busy_nanos: u64,
+    /// Operations that found the store locked, full, read-only or gone; panics too.
+    pub unavailable: u64,
+    /// Operations that found it damaged.
+    pub damaged: u64,
+    /// Operations that found a newer schema.
+    pub newer: u64,
+    /// Operations that came too late: a row was there already. Not a fault.
+    pub exists: u64,
+    /// Operations on a row that is not there. Not a fault.
+    pub missing: u64,
+    /// Operations that panicked.
+    pub panics: u64,
+    /// Operations not taken because too many were waiting.
+    pub refused: u64,
+    /// Control calls that wait now.
+    pub control_waiting: usize,
+    /// Batches that wait now.
+    pub batches_waiting: usize,
+    /// The last fault and its time.
+    pub last_error: Option<LastError>,
+}
+
+/// The last operation that did not reach the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// What was said.
+    pub text: String,
+    /// When, microseconds since 1970.
+    pub at: i64,
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    wake: Condvar,
+    counters: Counters,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.queues.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// The next job, control calls first; `None` when closed and empty.
+    fn next(&self) -> Option<Job> {
+        let mut queues = self.queues.lock();
+        loop {
+            let job = queues.control.pop_front().or_else(|| queues.batches.pop_front());
+            if job.is_some() || queues.closed {
+                return job;
+            }
+            self.wake.wait(&mut queues);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queues {
+    control: VecDeque<Job>,
+    batches: VecDeque<Job>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    down: AtomicBool,
+    operations: AtomicU64,
+    busy_nanos: AtomicU64,
+    unavailable: AtomicU64,
+    damaged: AtomicU64,
+    newer: AtomicU64,
+    exists: AtomicU64,
+    missing: AtomicU64,
+    panics: AtomicU64,
+    refused: AtomicU64,
+    last_error: Mutex<Option<LastError>>,
+}
+
+impl Counters {
+    fn count(&self, error: Option<&StoreError>) {
+        let (counter, fault) = match error {
+            None => (None, false),
+            Some(StoreError::Unavailable(_)) => (Some(&self.unavailable), true),
+            Some(StoreError::Damaged(_)) => (Some(&self.damaged), true),
+            Some(StoreError::Newer { .. }) => (Some(&self.newer), true),
+            Some(StoreError::Exists(_)) => (Some(&self.exists), false),
+            Some(StoreError::Missing(_)) => (Some(&self.missing), false),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Relaxed);
+        }
+        if let Some(error) = error.filter(|_| fault) {
+            let last = LastError { text: error.to_string(), at: clock::unix_micros() };
+            *self.last_error.lock() = Some(last);
+        }
+        self.down.store(fault, Relaxed);
+    }
+}
+
+fn work(shared: &Shared, mut store: Box<dyn Store>) {
+    while let Some(job) = shared.next() {
+        job(&mut *store, &shared.counters);
+    }
+}
+
+/// Runs one job and counts it. A panic ends the job and nothing else.
+fn run<T>(
+    store: &mut dyn Store,
+    counters: &Counters,
+    job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let start = clock::now();
+    // What a panic may leave half done is the store's connection, and that is made anew.
+    let result = catch_unwind(AssertUnwindSafe(|| job(&mut *store))).unwrap_or_else(|panic| {
+        counters.panics.fetch_add(1, Relaxed);
+        let text = format!("an operation panicked: {}", text_of(&*panic));
+        let text = match catch_unwind(AssertUnwindSafe(|| store.reopen())) {
+            Ok(Ok(())) => text,
+            Ok(Err(error)) => format!("{text}; then: {error}"),
+            Err(panic) => format!("{text}; then: {}", text_of(&*panic)),
+        };
+        Err(StoreError::Unavailable(text))
+    });
+    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    counters.busy_nanos.fetch_add(nanos, Relaxed);
+    counters.operations.fetch_add(1, Relaxed);
+    counters.count(result.as_ref().err());
+    result
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable("it is closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::OutcomeQuery;
+    use crate::store::sqlite::Sqlite;
+
+    struct Opened {
+        _folder: tempfile::TempDir,
+        handle: StoreHandle,
+        thread: JoinHandle<()>,
+    }
+
+    fn open() -> Opened {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("weir.db")).unwrap();
+        let (handle, thread) = StoreThread::spawn(Box::new(store)).unwrap();
+        Opened { _folder: folder, handle, thread }
+    }
+
+    /// Keeps the thread busy until something is sent.
+    fn hold(handle: &StoreHandle) -> Sender<()> {
+        let (release, held): (_, Receiver<()>) = mpsc::channel();
+        let (began, begun) = mpsc::channel();
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            handle.call_blocking(move |_| {
+                began.send(()).unwrap();
+                held.recv().unwrap();
+                Ok(())
+            })
+        });
+        begun.recv().unwrap();
+        release
+    }
+
+    /// Leaves a job without waiting for its answer.
+    fn leave(handle: &StoreHandle, lane: Lane, order: &Arc<Mutex<Vec<u32>>>, number: u32) {
+        let order = Arc::clone(order);
+        let job = move |_: &mut dyn Store| {
+            order.lock().push(number);
+            Ok(())
+        };
+        handle.push(lane, job, |_| {}).unwrap();
+    }
+
+    fn waiting(handle: &StoreHandle) -> (usize, usize) {
+        let stats = handle.stats();
+        (stats.control_waiting, stats.batches_waiting)
+    }
+
+    #[tokio::test]
+    async fn answers_come_back_to_whoever_asked() {
+        let opened = open();
+        let made = opened.handle.call(|store| store.installation()).await.unwrap();
+        let again = opened.handle.batch(|store| store.installation()).await.unwrap();
+        assert_eq!(made.instance, again.instance);
+        let missing = opened.handle.call(|store| store.outcome([0; 16])).await.unwrap();
+        assert_eq!(missing, None);
+        let stats = opened.handle.stats();
+        assert_eq!((stats.up, stats.operations, stats.last_error), (true, 3, None));
+        assert!(stats.busy_nanos > 0);
+    }
+
+    #[test]
+    fn control_calls_go_before_batches_and_close_finishes_both() {
+        let Opened { _folder, handle, thread } = open();
+        let release = hold(&handle);
+        let order = Arc::default();
+        for number in 0..3 {
+            leave(&handle, Lane::Batch, &order, 10 + number);
+            leave(&handle, Lane::Control, &order, number);
+        }
+        assert_eq!(waiting(&handle), (3, 3));
+        handle.close();
+        let late = handle.call_blocking(|store| store.check());
+        assert!(matches!(late, Err(StoreError::Unavailable(_))));
+        release.send(()).unwrap();
+        thread.join().unwrap();
+        assert_eq!(*order.lock(), [0, 1, 2, 10, 11, 12]);
+    }
+
+    #[test]
+    fn a_full_queue_says_so_at_once() {
+        let Opened { _folder, handle, thread: _ } = open();
+        let release = hold(&handle);
+        let order = Arc::default();
+        for number in 0..256 {
+            leave(&handle, Lane::Control, &order, number);
+        }
+        for number in 0..32 {
+            leave(&handle, Lane::Batch, &order, number);
+        }
+        let control = handle.call_blocking(|store| store.check());
+        assert!(matches!(control, Err(StoreError::Unavailable(_))));
+        let batch = handle.batch_blocking(|store| store.check());
+        assert!(matches!(batch, Err(StoreError::Unavailable(_))));
+        assert_eq!(handle.stats().refused, 2);
+        release.send(()).unwrap();
+        // There is room again as soon as one is done.
+        crate::store::sqlite::tests::until(|| waiting(&handle) == (0, 0));
+        handle.call_blocking(|store| store.installation().map(drop)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_its_job_and_of_no_other() {
+        let opened = open();
+        let panicked: Result<(), _> = opened.handle.call(|_| panic!("as asked")).await;
+        let Err(StoreError::Unavailable(text)) = panicked else { panic!("{panicked:?}") };
+        assert!(text.contains("as asked"), "{text}");
+        let stats = opened.handle.stats();
+        assert_eq!((stats.up, stats.panics, stats.unavailable), (false, 1, 1));
+        assert!(stats.last_error.unwrap().text.contains("as asked"));
+        opened.handle.call(|store| store.outcomes(&OutcomeQuery::default())).await.unwrap();
+        assert!(opened.handle.stats().up);
+    }
+
+    #[tokio::test]
+    async fn faults_are_told_from_answers_that_say_no() {
+        let opened = open();
+        for error in [
+            StoreError::Exists("it".into()),
+            StoreError::Missing("it".into()),
+            StoreError::Damaged("it".into()),
+        ] {
+            opened.handle.call::<()>(|_| Err(error)).await.unwrap_err();
+        }
+        let stats = opened.handle.stats();
+        assert_eq!((stats.exists, stats.missing, stats.damaged, stats.up), (1, 1, 1, false));
+        assert_eq!(stats.last_error.unwrap().text, "store is damaged: it");
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_last_handle() {
+        let Opened { _folder, handle, thread } = open();
+        let other = handle.clone();
+        drop(handle);
+        other.call_blocking(|store| store.installation().map(drop)).unwrap();
+        assert!(!thread.is_finished());
+        drop(other);
+        crate::store::sqlite::tests::until(|| thread.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_slow_store_does_not_hold_up_the_runtime() {
+        let opened = open();
+        let release = hold(&opened.handle);
+        let call = tokio::spawn({
+            let handle = opened.handle.clone();
+            async move { handle.call(|store| store.check()).await }
+        });
+        tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>())
+            .await
+            .unwrap_err();
+        assert!(!call.is_finished());
+        release.send(()).unwrap();
+        call.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,168 @@
+//! Events that an operator wants to hear of, one function each.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::logs::{Severity, event};
+use crate::backends::connect::ConnectError;
+use crate::store::StoreError;
+
+/// An endpoint is left alone for a while.
+pub fn endpoint_ejected(backend: &str, endpoint: SocketAddr) {
+    event(
+        Severity::Warn,
+        "weir.endpoint.ejected",
+        &[("backend", json!(backend)), ("endpoint", json!(endpoint.to_string()))],
+    );
+}
+
+/// An endpoint serves again.
+pub fn endpoint_restored(backend: &str, endpoint: SocketAddr) {
+    event(
+        Severity::Info,
+        "weir.endpoint.restored",
+        &[("backend", json!(backend)), ("endpoint", json!(endpoint.to_string()))],
+    );
+}
+
+/// A connection could not be made. At most one line a second: a backend that is down says so with
+/// every request.
+pub fn connect_failed(backend: &str, endpoint: SocketAddr, error: &ConnectError) {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = crate::clock::unix_nanos() / 1_000_000_000;
+    if LAST.swap(now, Relaxed) == now {
+        return;
+    }
+    event(
+        Severity::Warn,
+        "weir.backend.connect_failed",
+        &[
+            ("backend", json!(backend)),
+            ("endpoint", json!(endpoint.to_string())),
+            ("error", json!(chain(error))),
+        ],
+    );
+}
+
+/// A name did not resolve, or led where it must not.
+pub fn resolve_failed(backend: &str, host: &str, why: &str) {
+    event(
+        Severity::Warn,
+        "weir.backend.resolve_failed",
+        &[("backend", json!(backend)), ("host", json!(host)), ("error", json!(why))],
+    );
+}
+
+/// The store cannot be written.
+pub fn store_down(error: &StoreError) {
+    event(
+        Severity::Error,
+        "weir.store.unavailable",
+        &[("error", json!(error.to_string())), ("effect", json!("outcomes wait in memory, then in the spool; requests go on"))],
+    );
+}
+
+/// The store can be written again.
+pub fn store_up() {
+    event(Severity::Info, "weir.store.available", &[]);
+}
+
+/// The spool cannot be written.
+pub fn spool_failed(error: &std::io::Error) {
+    event(
+        Severity::Error,
+        "weir.spool.failed",
+        &[("error", json!(error.to_string())), ("effect", json!("outcomes are lost and counted"))],
+    );
+}
+
+/// A new configuration is in force.
+pub fn config_loaded(file: &str, generation: u64, notices: &[String]) {
+    event(
+        Severity::Info,
+        "weir.config.loaded",
+        &[("file", json!(file)), ("generation", json!(generation)), ("notices", json!(notices))],
+    );
+}
+
+/// A configuration was refused; the last good one stays.
+pub fn config_refused(file: &str, generation: u64, problems: &str) {
+    event(
+        Severity::Error,
+        "weir.config.refused",
+        &[
+            ("file", json!(file)),
+            ("problems", json!(problems)),
+            ("generation", json!(generation)),
+            ("effect", json!("nothing was changed")),
+        ],
+    );
+}
+
+/// Weights, state or variants of an experiment changed.
+pub fn experiment_changed(
+    experiment: &str,
+    revision: u64,
+    action: &str,
+    by: &str,
+    weights: &serde_json::Value,
+) {
+    event(
+        Severity::Info,
+        "weir.experiment.changed",
+        &[
+            ("experiment", json!(experiment)),
+            ("revision", json!(revision)),
+            ("action", json!(action)),
+            ("by", json!(by)),
+            ("weights", weights.clone()),
+        ],
+    );
+}
+
+/// The process serves.
+pub fn ready(edge: SocketAddr, admin: SocketAddr, workers: usize, generation: u64) {
+    event(
+        Severity::Info,
+        "weir.ready",
+        &[
+            ("edge", json!(edge.to_string())),
+            ("admin", json!(admin.to_string())),
+            ("workers", json!(workers)),
+            ("generation", json!(generation)),
+            ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ],
+    );
+}
+
+/// The process is about to end.
+pub fn draining(seconds: u64) {
+    event(Severity::Info, "weir.draining", &[("drain_timeout_s", json!(seconds))]);
+}
+
+/// The process ends.
+pub fn stopped() {
+    event(Severity::Info, "weir.stopped", &[]);
+}
+
+/// Something coped with that is nobody's request.
+pub fn warning(name: &str, error: &str) {
+    event(Severity::Warn, name, &[("error", json!(error))]);
+}
+
+/// An error and its causes, joined with ": ".
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,148 @@
+//! One worker: a thread with its own runtime, its own connections to backends, its own counts.
+//!
+//! A request lives and dies on one worker, so nothing it touches needs a lock: state of the worker is
+//! in cells, state of the process is in atomics and snapshots.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use bytes::{BufMut, BytesMut};
+use http::HeaderValue;
+use slab::Slab;
+
+use crate::backends::Backends;
+use crate::backends::pool::Pool;
+use crate::names::Name;
+use crate::recorder::Recorder;
+use crate::recorder::tally::Tallies;
+use crate::request::shadow::Gate;
+use crate::server::conn::Conn;
+use crate::snapshot::Snapshot;
+use crate::telemetry::counters::{Counters, WorkerCounters};
+
+/// What all threads of the process share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The snapshot in force.
+    pub current: ArcSwap<Snapshot>,
+    /// Backends, alive.
+    pub backends: Backends,
+    /// Counts per variant.
+    pub tallies: Tallies,
+    /// Counts per shadow: (route, shadow).
+    pub shadow_tallies: Tallies,
+    /// Counts that belong to no variant.
+    pub counters: Counters,
+    /// Takes what is known of finished requests.
+    pub recorder: Recorder,
+    /// Whether readiness is refused (F24).
+    pub draining: AtomicBool,
+    /// Whether running connections are to end: set after the time in which clients notice.
+    pub closing: AtomicBool,
+    /// Whether what still runs is to be cut: set at the end of the drain.
+    pub closing_now: AtomicBool,
+    /// Open connections of each worker, for those who hand sockets out.
+    pub open: Box<[AtomicUsize]>,
+    /// When each worker's loop was last seen alive, seconds of uptime.
+    pub alive: Box<[std::sync::atomic::AtomicU64]>,
+    /// Identity of this process start.
+    pub boot: [u8; 16],
+}
+
+/// State of one worker, on its own thread.
+pub struct Worker {
+    /// Its number.
+    pub id: usize,
+    /// What all share.
+    pub shared: Arc<Shared>,
+    /// Connections to backends.
+    pub pool: Pool,
+    /// Connections of shadow copies, apart so that a hung shadow cannot take a place.
+    pub shadow_pool: Pool,
+    /// Copies under way, by shadow.
+    pub gates: RefCell<HashMap<Name, Rc<Gate>>>,
+    /// Client connections.
+    pub conns: RefCell<Slab<Rc<Conn>>>,
+    /// Requests in flight.
+    pub in_flight: Cell<usize>,
+    /// TLS handshakes in progress.
+    pub handshakes: Cell<usize>,
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    arena: RefCell<BytesMut>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Worker `id`.
+    pub fn new(id: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let snapshot = RefCell::new(Rc::new(shared.current.load_full()));
+        Rc::new(Self {
+            id,
+            shared,
+            pool: Pool::default(),
+            shadow_pool: Pool::default(),
+            gates: RefCell::default(),
+            conns: RefCell::default(),
+            in_flight: Cell::new(0),
+            handshakes: Cell::new(0),
+            snapshot,
+            arena: RefCell::default(),
+        })
+    }
+
+    /// The snapshot in force. Shared by the requests of this worker through an `Rc`, so that taking
+    /// one does not touch a counter that other cores touch too.
+    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let current = self.shared.current.load();
+        let mut cached = self.snapshot.borrow_mut();
+        if !Arc::ptr_eq(&current, &cached) {
+            *cached = Rc::new(Arc::clone(&current));
+        }
+        Rc::clone(&cached)
+    }
+
+    /// Lets go of an old snapshot although no request asked for the new one.
+    pub fn refresh(&self) {
+        drop(self.snapshot());
+    }
+
+    /// This worker's counts.
+    pub fn counters(&self) -> &WorkerCounters {
+        self.shared.counters.of(self.id)
+    }
+
+    /// A header value in the worker's arena: no allocation of its own. `None` if the bytes cannot
+    /// stand in a header.
+    pub fn header(&self, write: impl FnOnce(&mut BytesMut)) -> Option<HeaderValue> {
+        let mut arena = self.arena.borrow_mut();
+        if arena.capacity() - arena.len() < 1024 {
+            *arena = BytesMut::with_capacity(16 << 10);
+        }
+        write(&mut arena);
+        HeaderValue::from_maybe_shared(arena.split().freeze()).ok()
+    }
+
+    /// [`Self::header`] of text that is at hand.
+    pub fn header_of(&self, text: &[u8]) -> Option<HeaderValue> {
+        self.header(|out| out.put_slice(text))
+    }
+
+    /// [`Self::header`] of a number.
+    pub fn header_of_number(&self, number: u64) -> Option<HeaderValue> {
+        self.header_of(itoa::Buffer::new().format(number).as_bytes())
+    }
+
+    /// Whether readiness is refused.
+    pub fn draining(&self) -> bool {
+        self.shared.draining.load(Relaxed)
+    }
+}

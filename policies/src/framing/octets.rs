@@ -1,0 +1,82 @@
+//! Which bytes may stand where: by table, and eight at a time where lines are long.
+
+/// The bytes of a token (RFC 9110, 5.6.2): field names and methods.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let allowed = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let mut at = 0;
+    while at < allowed.len() {
+        table[allowed[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// `byte` in each of eight places.
+const fn eight(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Non-zero if and only if a byte of `word` is below `bound`, for bounds up to 0x80. Which byte it
+/// was cannot be told from the answer, because a borrow runs on into the bytes above.
+const fn any_below(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(eight(bound)) & !word & eight(0x80)
+}
+
+/// How many bytes at the beginning belong to a token.
+#[inline]
+pub(super) fn token_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(bytes.len())
+}
+
+/// Whether a request target may consist of `bytes`: visible ASCII only.
+#[inline]
+pub(super) fn is_visible(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut bad = 0;
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        bad |= any_below(word, 0x21) | any_below(word ^ eight(0x7f), 1) | (word & eight(0x80));
+    }
+    bad == 0 && rest.iter().all(u8::is_ascii_graphic)
+}
+
+/// Whether a field value may consist of `bytes`: no control bytes except tabs. Bytes from 0x80 up
+/// are allowed.
+#[inline]
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut suspect = 0;
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        suspect |= any_below(word, 0x20) | any_below(word ^ eight(0x7f), 1);
+    }
+    // A tab is below 0x20 too; values with tabs are rare enough to be looked at twice.
+    (suspect == 0 || words.as_flattened().iter().all(is_text_byte)) && rest.iter().all(is_text_byte)
+}
+
+#[inline]
+fn is_text_byte(byte: &u8) -> bool {
+    *byte == b'\t' || !byte.is_ascii_control()
+}
+
+/// Whether `byte` is a space or tab, which is what HTTP calls whitespace.
+#[inline]
+pub(super) fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// `bytes` without the spaces and tabs around it. Not `trim_ascii`, which takes line ends too.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && is_blank(*first)
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes
+        && is_blank(*last)
+    {
+        bytes = rest;
+    }
+    bytes
+}

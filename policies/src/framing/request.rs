@@ -1,0 +1,229 @@
+//! Requests as they come from a client, one after the other.
+
+use super::body::Body;
+use super::fields::Fields;
+use super::line::{Line, sharpen};
+use super::{Fault, HeadLimits, octets};
+
+/// What a request line may have besides its target: method, spaces, version, line end.
+const BESIDE_TARGET_BYTES: usize = 48;
+
+/// The framing of a client's connection: keep-alive, pipelining, and upgrades once they are allowed.
+#[derive(Debug)]
+pub struct RequestFraming {
+    limits: HeadLimits,
+    phase: Phase,
+    line: Line,
+    fields: Fields,
+    http11: bool,
+    /// One empty line has come before the request line.
+    blank: bool,
+    /// A byte of the request line has come.
+    begun: bool,
+    upgrade: bool,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    RequestLine,
+    Fields,
+    Body(Body),
+    /// After a request that asked for an upgrade, until somebody decides.
+    Held,
+    Tunnel,
+}
+
+impl RequestFraming {
+    /// A connection on which nothing has come yet.
+    pub fn new(limits: HeadLimits) -> Self {
+        Self {
+            limits,
+            phase: Phase::RequestLine,
+            line: Line::default(),
+            fields: Fields::of_request(&limits, true),
+            http11: true,
+            blank: false,
+            begun: false,
+            upgrade: false,
+            fault: None,
+        }
+    }
+
+    /// How many of `bytes` may be passed on now.
+    ///
+    /// * `bytes`: all that was read and not yet passed on. As many as the answer says must leave it
+    ///   before the next call, the others must stay.
+    ///
+    /// A head passes whole or not at all. The answer stops at the end of a message and before a
+    /// fault, so call again with the rest until it is `Ok(0)`: read more, or decide about the
+    /// upgrade if [`upgrade_asked`](Self::upgrade_asked). One empty line before a request line is
+    /// tolerated and passes together with the head.
+    ///
+    /// # Errors
+    ///
+    /// The first fault, and the same again at each later call: nothing passes after it.
+    #[inline]
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let mut passed = 0;
+        loop {
+            match self.step(bytes.get(passed..).unwrap_or_default()) {
+                Ok(count) => {
+                    passed += count;
+                    if count == 0 || self.between() {
+                        return Ok(passed);
+                    }
+                }
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    return if passed == 0 { Err(fault) } else { Ok(passed) };
+                }
+            }
+        }
+    }
+
+    /// Between two messages: all of the last one has passed and nothing of the next has come, except
+    /// perhaps the one empty line that is tolerated. Also while an upgrade is undecided.
+    pub fn at_boundary(&self) -> bool {
+        self.fault.is_none() && self.between() && !self.begun
+    }
+
+    /// Whether a head has begun and is not complete.
+    pub fn in_head(&self) -> bool {
+        match self.phase {
+            Phase::RequestLine => self.begun,
+            Phase::Fields => true,
+            Phase::Body(_) | Phase::Held | Phase::Tunnel => false,
+        }
+    }
+
+    /// Whether a head has passed and not all of its body has.
+    pub fn in_body(&self) -> bool {
+        matches!(self.phase, Phase::Body(_))
+    }
+
+    /// Whether the last complete head carries Upgrade and nobody has decided about it. Bytes after
+    /// that request are held until [`tunnel`](Self::tunnel) or [`not_upgraded`](Self::not_upgraded).
+    pub fn upgrade_asked(&self) -> bool {
+        self.upgrade
+    }
+
+    /// The connection was upgraded: from here on everything passes.
+    pub fn tunnel(&mut self) {
+        self.upgrade = false;
+        self.phase = Phase::Tunnel;
+    }
+
+    /// The upgrade was declined: what comes after the request is another request.
+    pub fn not_upgraded(&mut self) {
+        self.upgrade = false;
+        if self.phase == Phase::Held {
+            self.phase = Phase::RequestLine;
+        }
+    }
+
+    /// The fault that ended this connection; it may be known one call before `scan` returns it.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    fn between(&self) -> bool {
+        matches!(self.phase, Phase::RequestLine | Phase::Held)
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        match &mut self.phase {
+            Phase::RequestLine | Phase::Fields => self.head(bytes),
+            Phase::Body(body) => {
+                let count = body.step(bytes, &mut self.line, &mut self.fields)?;
+                if *body == Body::Ended {
+                    self.end_message();
+                }
+                Ok(count)
+            }
+            Phase::Held => Ok(0),
+            Phase::Tunnel => Ok(bytes.len()),
+        }
+    }
+
+    fn head(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        while self.phase == Phase::RequestLine {
+            let budget = self.limits.target_bytes.saturating_add(BESIDE_TARGET_BYTES);
+            let Some(line) = self.line.next(bytes, budget, Fault::TargetTooLong)? else {
+                let start = self.line.start();
+                self.begun = bytes.len() > start && (start > 0 || bytes != b"\r");
+                return Ok(0);
+            };
+            if line.is_empty() {
+                if self.blank {
+                    return Err(Fault::BlankLines);
+                }
+                self.blank = true;
+                continue;
+            }
+            self.http11 = request_line(line, self.limits.target_bytes)
+                .map_err(|fault| sharpen(line, fault))?;
+            self.fields = Fields::of_request(&self.limits, self.http11);
+            self.phase = Phase::Fields;
+        }
+        if !self.fields.read(&mut self.line, bytes)? {
+            return Ok(0);
+        }
+        if self.http11 && !self.fields.host {
+            return Err(Fault::Host);
+        }
+        let count = self.line.start();
+        self.line = Line::default();
+        self.upgrade = self.fields.upgrade;
+        // A request without a length has no body.
+        let body = Body::announced(&self.fields).unwrap_or(Body::Ended);
+        self.phase = Phase::Body(body);
+        if body == Body::Ended {
+            self.end_message();
+        }
+        Ok(count)
+    }
+
+    fn end_message(&mut self) {
+        self.line = Line::default();
+        self.blank = false;
+        self.begun = false;
+        self.phase = if self.upgrade { Phase::Held } else { Phase::RequestLine };
+    }
+}
+
+/// Checks a request line without its line end; true if it says HTTP/1.1, false for HTTP/1.0.
+fn request_line(line: &[u8], target_bytes: usize) -> Result<bool, Fault> {
+    let (before, http11) = match line {
+        [before @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => (before, true),
+        [before @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => (before, false),
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(Fault::Version);
+        }
+        _ => return Err(Fault::RequestLine),
+    };
+    let method = octets::token_len(before);
+    let [b' ', target @ ..] = before.get(method..).unwrap_or_default() else {
+        let spaced = memchr::memchr(b' ', before).is_some();
+        return Err(if spaced { Fault::Method } else { Fault::RequestLine });
+    };
+    if method == 0 {
+        return Err(Fault::Method);
+    }
+    if target.is_empty() {
+        return Err(Fault::RequestLine);
+    }
+    if target.len() > target_bytes {
+        return Err(Fault::TargetTooLong);
+    }
+    if !octets::is_visible(target) {
+        let spaced = memchr::memchr(b' ', target).is_some();
+        return Err(if spaced { Fault::RequestLine } else { Fault::TargetByte });
+    }
+    Ok(http11)
+}

@@ -1,0 +1,197 @@
+//! Token usage and finish reason, read from an answer in passing.
+//!
+//! The gateway shows each chunk of an answer to a [`UsageReader`] and sends it on, unchanged and
+//! without waiting. The reader knows the shapes of OpenAI (chat completions, completions,
+//! embeddings, responses) and of Anthropic (messages), as JSON and as server-sent events, and the
+//! habits of servers that imitate them. Whatever it does not understand it leaves out: an answer
+//! is never wrong for the reader, only silent.
+//!
+//! `usage/event_stream.rs` cuts a stream into events, `usage/scan.rs` tells cheaply which events
+//! are worth parsing, and `usage/answer.rs` parses those. What is too long to be kept whole
+//! (`usage/held.rs`) is read from its end by `usage/tail.rs`.
+
+mod event_stream;
+mod held;
+mod scan;
+mod answer;
+mod tail;
+
+use answer::Answer;
+use event_stream::EventStream;
+use held::Held;
+
+/// The longest identifier that is kept, in bytes; longer ones are cut.
+const MAX_ID: usize = 128;
+
+/// The events at the beginning of a stream that are parsed in search of its model and id.
+const EVENTS_WITH_HEAD: u64 = 4;
+
+/// What an answer said about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All tokens the model was given, whether or not they came from a cache. (Anthropic counts
+    /// cached ones apart; they are added here.)
+    pub input_tokens: Option<u64>,
+    /// All tokens the model made, reasoning included.
+    pub output_tokens: Option<u64>,
+    /// Those of `input_tokens` that were read from a cache.
+    pub cached_input_tokens: Option<u64>,
+    /// Those of `output_tokens` that were spent on reasoning.
+    pub reasoning_tokens: Option<u64>,
+    /// Why the model stopped, in the API's own word: `stop`, `length`, `end_turn`, `max_tokens`,
+    /// `completed`, `max_output_tokens` and so on; the last one that was given.
+    pub finish_reason: Option<String>,
+    /// The model that answered, cut at 128 bytes.
+    pub response_model: Option<String>,
+    /// The answer's id, cut at 128 bytes.
+    pub response_id: Option<String>,
+    /// Events that carried text, reasoning or arguments of a tool: an estimate of the tokens that
+    /// were sent when the stream stops early.
+    pub content_events: u64,
+    /// The answer came to its own end: `[DONE]`, `message_stop`, `response.completed`, whole JSON.
+    pub complete: bool,
+}
+
+/// How a body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One JSON value.
+    Json,
+    /// Server-sent events.
+    EventStream,
+    /// Not at all.
+    Other,
+}
+
+impl BodyKind {
+    /// The kind that a `content-type` announces; parameters and case do not matter.
+    pub fn of_content_type(content_type: &str) -> Self {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let json_suffix = essence
+            .len()
+            .checked_sub(5)
+            .and_then(|start| essence.get(start..))
+            .is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"));
+        if essence.eq_ignore_ascii_case("text/event-stream") {
+            Self::EventStream
+        } else if essence.eq_ignore_ascii_case("application/json") || json_suffix {
+            Self::Json
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Reads one answer. Where its chunks begin and end makes no difference.
+#[derive(Debug)]
+pub struct UsageReader {
+    body: Body,
+    reading: Reading,
+}
+
+#[derive(Debug)]
+enum Body {
+    Json(Held),
+    EventStream(EventStream),
+    Other,
+}
+
+impl UsageReader {
+    /// A reader for one answer. Allocates nothing until the first chunk.
+    pub fn new(kind: BodyKind) -> Self {
+        let body = match kind {
+            BodyKind::Json => Body::Json(Held::default()),
+            BodyKind::EventStream => Body::EventStream(EventStream::default()),
+            BodyKind::Other => Body::Other,
+        };
+        Self { body, reading: Reading::default() }
+    }
+
+    /// Shows the reader the next bytes of the answer.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        match &mut self.body {
+            Body::Json(held) => held.push(chunk),
+            Body::EventStream(stream) => stream.feed(chunk, &mut |data| self.reading.event(data)),
+            Body::Other => {}
+        }
+    }
+
+    /// What was read. To be called once, when the answer ended or was given up; the reader is
+    /// empty afterwards.
+    pub fn finish(&mut self) -> Usage {
+        match std::mem::replace(&mut self.body, Body::Other) {
+            Body::Json(held) => self.reading.json(&held),
+            Body::EventStream(mut stream) => stream.end(&mut |data| self.reading.event(data)),
+            Body::Other => {}
+        }
+        std::mem::take(&mut self.reading).finish()
+    }
+}
+
+/// Everything read so far. What comes later replaces what came earlier: counts are running totals.
+#[derive(Debug, Default)]
+struct Reading {
+    usage: Usage,
+    events: u64,
+    /// Anthropic counts these apart from `input_tokens`, and not in every event that has those.
+    cache_read: Option<u64>,
+    cache_created: Option<u64>,
+}
+
+impl Reading {
+    /// Takes in the data of one event.
+    fn event(&mut self, held: &Held) {
+        let Some(data) = held.whole() else {
+            // Too long to keep: in practice `response.completed`, which repeats all content.
+            self.usage.complete |= scan::scan(held.head()).ends;
+            let _ = tail::read(held.tail(), 1, self) || tail::read(held.tail(), 0, self);
+            return;
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            self.usage.complete = true;
+            return;
+        }
+        self.events += 1;
+        let signs = scan::scan(data);
+        if signs.content {
+            self.usage.content_events += 1;
+        }
+        let head_is_missing =
+            self.usage.response_id.is_none() || self.usage.response_model.is_none();
+        let may_bring_head = head_is_missing && self.events <= EVENTS_WITH_HEAD;
+        if !signs.worth_parsing && !may_bring_head {
+            return;
+        }
+        if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(data) {
+            answer.read_into(self);
+        }
+    }
+
+    fn json(&mut self, held: &Held) {
+        let Some(body) = held.whole() else {
+            self.usage.complete = tail::read(held.tail(), 0, self);
+            return;
+        };
+        if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) {
+            answer.read_into(self);
+            self.usage.complete = true;
+        } else {
+            // A list, say: nothing to read, but whole.
+            self.usage.complete = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        }
+    }
+
+    fn finish(mut self) -> Usage {
+        let apart = self.cache_read.unwrap_or(0).saturating_add(self.cache_created.unwrap_or(0));
+        if let Some(input) = &mut self.usage.input_tokens {
+            *input = input.saturating_add(apart);
+        }
+        if self.cache_read.is_some() {
+            self.usage.cached_input_tokens = self.cache_read;
+        }
+        self.usage
+    }
+}
+
+#[cfg(test)]
+mod tests;

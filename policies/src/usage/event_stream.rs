@@ -1,0 +1,126 @@
+//! Cuts a stream of server-sent events into the data of its events.
+//!
+//! By the rules of the HTML standard, section 9.2.6: lines end in CRLF, LF or CR, a byte order mark
+//! may come first, the `data` lines of an event are joined by LF, and an empty line ends it. Other
+//! fields and comments are passed over without being kept.
+
+use super::held::Held;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const DATA: &[u8] = b"data:";
+
+/// The place in a stream, at any byte.
+#[derive(Debug, Default)]
+pub(super) struct EventStream {
+    line: Line,
+    /// So many bytes of the stream's byte order mark were seen.
+    mark: usize,
+    /// The last byte was a CR: an LF right after it belongs to the same line end.
+    after_cr: bool,
+    /// The event has a `data` line, even if an empty one.
+    has_data: bool,
+    data: Held,
+}
+
+#[derive(Debug, Default)]
+enum Line {
+    /// The stream has not begun, or not got past its byte order mark.
+    #[default]
+    Mark,
+    /// So many bytes of the line agree with [`DATA`].
+    Field(usize),
+    /// Right after `data:`, where one space is left out.
+    Space,
+    Data,
+    /// Nothing of interest up to the line end.
+    Other,
+}
+
+impl EventStream {
+    /// Takes the next bytes and hands over the data of each event that ends in them.
+    pub(super) fn feed(&mut self, chunk: &[u8], event: &mut impl FnMut(&Held)) {
+        let mut rest = chunk;
+        while let Some(&byte) = rest.first() {
+            if std::mem::take(&mut self.after_cr) && byte == b'\n' {
+                rest = &rest[1..];
+                continue;
+            }
+            if byte == b'\n' || byte == b'\r' {
+                self.after_cr = byte == b'\r';
+                self.end_line(event);
+                rest = &rest[1..];
+                continue;
+            }
+            match self.line {
+                Line::Mark => {
+                    if byte == BYTE_ORDER_MARK[self.mark] {
+                        self.mark += 1;
+                        rest = &rest[1..];
+                        if self.mark == BYTE_ORDER_MARK.len() {
+                            self.line = Line::Field(0);
+                        }
+                    } else if self.mark == 0 {
+                        self.line = Line::Field(0);
+                    } else {
+                        self.line = Line::Other;
+                    }
+                }
+                Line::Field(agreed) => {
+                    rest = &rest[1..];
+                    self.line = if byte != DATA[agreed] {
+                        Line::Other
+                    } else if agreed + 1 < DATA.len() {
+                        Line::Field(agreed + 1)
+                    } else {
+                        self.begin_data_line();
+                        Line::Space
+                    };
+                }
+                Line::Space => {
+                    if byte == b' ' {
+                        rest = &rest[1..];
+                    }
+                    self.line = Line::Data;
+                }
+                Line::Data | Line::Other => {
+                    let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+                    if matches!(self.line, Line::Data) {
+                        self.data.push(&rest[..end]);
+                    }
+                    rest = &rest[end..];
+                }
+            }
+        }
+    }
+
+    /// The stream is over. The standard drops an event that no empty line ended; servers that
+    /// forget the last line end are too common for that.
+    pub(super) fn end(&mut self, event: &mut impl FnMut(&Held)) {
+        self.dispatch(event);
+    }
+
+    fn begin_data_line(&mut self) {
+        if self.has_data {
+            self.data.push(b"\n");
+        }
+        self.has_data = true;
+    }
+
+    fn end_line(&mut self, event: &mut impl FnMut(&Held)) {
+        match std::mem::replace(&mut self.line, Line::Field(0)) {
+            Line::Field(0) => self.dispatch(event),
+            Line::Mark if self.mark == 0 => self.dispatch(event),
+            // The field's name alone is the field without a value.
+            Line::Field(agreed) if agreed + 1 == DATA.len() => self.begin_data_line(),
+            Line::Mark | Line::Field(_) | Line::Space | Line::Data | Line::Other => {}
+        }
+    }
+
+    fn dispatch(&mut self, event: &mut impl FnMut(&Held)) {
+        if !self.data.is_empty() {
+            event(&self.data);
+        }
+        self.data.clear();
+        self.has_data = false;
+    }
+}

@@ -1,0 +1,71 @@
+//! Reads an answer whose beginning was too long to be kept, from its last bytes.
+//!
+//! What names what cannot be told from the beginning, but it can from the end: a whole answer
+//! closes, after a member of its top level, nothing but itself. That also keeps apart the answer's
+//! own usage and JSON that the model wrote and an API passes on as JSON.
+
+use memchr::memmem;
+use serde_json::value::RawValue;
+
+use super::Reading;
+use super::answer::{WrittenUsage, part, read_usage, short_string};
+use super::scan::end_of_string;
+
+/// Reads usage, model and reason to stop; whether there was usage, and the answer therefore whole.
+///
+/// * `around`: how many objects stand around the answer: one in events of the responses API.
+pub(super) fn read(tail: &[u8], around: usize, reading: &mut Reading) -> bool {
+    let level = around + 1;
+    let Some(usage) = last_value(tail, b"\"usage\"", level).and_then(|raw| part(Some(raw))) else {
+        return false;
+    };
+    let usage: WrittenUsage<'_> = usage;
+    read_usage(&usage, reading);
+
+    if let Some(model) = short_string(last_value(tail, b"\"model\"", level)) {
+        reading.usage.response_model = Some(model);
+    }
+    // OpenAI's stands in a choice in the list of choices.
+    let reason = last_value(tail, b"\"finish_reason\"", level + 2)
+        .or_else(|| last_value(tail, b"\"stop_reason\"", level));
+    if let Some(reason) = short_string(reason) {
+        reading.usage.finish_reason = Some(reason);
+    }
+    true
+}
+
+/// The value of the last member of this name that stands `level` objects and arrays deep.
+///
+/// A quote inside a string is escaped, so that a name between bare quotes is never text, except
+/// at the end of text, right after an escaped quote; that one is passed over.
+fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<&'a RawValue> {
+    memmem::rfind_iter(tail, name)
+        .filter(|place| {
+            let escapes = tail[..*place].iter().rev().take_while(|byte| **byte == b'\\').count();
+            escapes.is_multiple_of(2)
+        })
+        .filter_map(|place| tail[place + name.len()..].trim_ascii_start().strip_prefix(b":"))
+        .find(|rest| closes(rest) == Some(level))
+        .and_then(|rest| {
+            serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>().next()?.ok()
+        })
+}
+
+/// How many objects and arrays the rest of a document closes that were open before it; `None` if
+/// it goes on after the last of them, or ends in a string.
+fn closes(rest: &[u8]) -> Option<usize> {
+    let mut open = 0_usize;
+    let mut closed = 0;
+    let mut at = 0;
+    while let Some(&byte) = rest.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = end_of_string(rest, at)? + 1,
+            b'{' | b'[' => open += 1,
+            b'}' | b']' if open > 0 => open -= 1,
+            b'}' | b']' => closed += 1,
+            _ => {}
+        }
+    }
+    (open == 0 && rest.trim_ascii_end().ends_with(b"}")).then_some(closed)
+}

@@ -94,11 +94,12 @@ pub(crate) fn run(args: DemoArgs, console: &mut Console) -> Result<(), Fault> {
     let up = words::span(begun.elapsed().as_secs());
     let answered = seen.map(|seen| {
         let count = |number: u64| words::count(number);
-        let mut text = format!(
-            "; {} requests answered, {} of them with an error",
-            count(seen.answered.load(Relaxed)),
-            count(seen.failed.load(Relaxed)),
-        );
+        let failed = match seen.failed.load(Relaxed) {
+            0 => "none".to_owned(),
+            failed => format!("{} of them", count(failed)),
+        };
+        let answered = count(seen.answered.load(Relaxed));
+        let mut text = format!("; {answered} requests answered, {failed} with an error");
         let broken = seen.broken.load(Relaxed);
         if broken > 0 {
             text.push_str(&format!(", {} connections broken", count(broken)));
@@ -294,7 +295,7 @@ fn intro(running: &Running, paint: Paint) -> String {
          {} {}\n\n  {}\n\n\
          {}\n\n  \
            export WEIR_ADMIN=http://{admin}\n  \
-           export WEIR_TOKEN={}\n\n{tries}",
+           export WEIR_TOKEN={}\n\n{tries}\n",
         title("Weir demo:"),
         reachable(running.gateway.edge()),
         dim("OpenAI chat API, TLS with a throw-away certificate"),

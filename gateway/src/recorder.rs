@@ -484,7 +484,9 @@ impl Drain {
         let (done, saving) = std::sync::mpsc::sync_channel(1);
         let submitted = self
             .store
-            .submit(move |store| store.set_tallies(boot, &rows), move |_| drop(done.send(())));
+            .submit(move |store| store.set_tallies(boot, &rows), move |_| {
+                let _ = done.send(());
+            });
         self.saving = submitted.is_ok().then_some(saving);
     }
 

@@ -228,7 +228,8 @@ impl Console {
     pub(crate) fn draw_ends(&mut self) {
         if self.picture > 0 {
             self.picture = 0;
-            put(&mut self.out, "\x1b[?25h");
+            // Over the "^C" that the terminal wrote.
+            put(&mut self.out, &format!("\r{ERASE_LINE}\x1b[?25h"));
         }
     }
 }

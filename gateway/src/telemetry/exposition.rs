@@ -541,7 +541,10 @@ weir_label_overflow_total{metric="heat_ratio"} 0
                 ),
                 OpenMetrics,
             ),
-            (Some("application/vnd.google.protobuf;q=0.7, text/plain;version=0.0.4"), Prometheus004),
+            (
+                Some("application/vnd.google.protobuf;q=0.7, text/plain;version=0.0.4"),
+                Prometheus004,
+            ),
             (Some("text/plain;q=1.0, application/openmetrics-text;q=0.5"), Prometheus004),
             (Some("application/openmetrics-text; version=2.0.0"), Prometheus004),
             (Some("Application/OpenMetrics-Text; Version=\"1.0.0\"; Q=0"), Prometheus004),

@@ -12,6 +12,7 @@ use policies::outcome::{Outcome, RejectReason};
 
 use super::counters::{AUTH_RESULTS, Closed, OVERHEAD_BOUNDS, PROTOCOLS};
 use super::exposition::{Dialect, Exposition};
+use super::names::Metric;
 use super::{logs, names, process, traces};
 use crate::backends::{AttemptResult, BackendCounts, ShadowResult};
 use crate::names::Name;
@@ -85,17 +86,15 @@ fn requests(shared: &Shared, out: &mut Exposition) {
             out.counter(&[route, experiment, variant, outcome.as_str()], count);
         }
     }
-    let families: [(_, fn(&Tally) -> &Latency); 2] = [
-        (names::REQUEST_DURATION, |tally| &tally.duration),
-        (names::TIME_TO_FIRST_BYTE, |tally| &tally.first_byte),
-    ];
-    for (metric, latency_of) in families {
-        out.family(&metric);
+    let mut latencies = |metric: &Metric, latency_of: fn(&Tally) -> &Latency| {
+        out.family(metric);
         for (key, tally) in &tallies {
             let latency = latency_of(tally);
             out.histogram(&labels(key), &BOUNDS, &latency.classic, seconds(latency.sum_micros));
         }
-    }
+    };
+    latencies(&names::REQUEST_DURATION, |tally| &tally.duration);
+    latencies(&names::TIME_TO_FIRST_BYTE, |tally| &tally.first_byte);
 
     let counters = &shared.counters;
     out.family(&names::OVERHEAD);
@@ -271,9 +270,8 @@ fn outcomes(shared: &Shared, out: &mut Exposition) {
     }
     // The first reason is counted where it happens.
     dropped[0] += counters.sum(|worker| &worker.queue_full);
-    let waiting = counts.in_hand.load(Relaxed)
-        + counts.spooled.load(Relaxed)
-        + shared.recorder.queued();
+    let waiting =
+        counts.in_hand.load(Relaxed) + counts.spooled.load(Relaxed) + shared.recorder.queued();
     let finished = counters.sum(|worker| &worker.finished);
     let assigned = counters.sum(|worker| &worker.assigned);
 
@@ -341,14 +339,12 @@ fn state(shared: &Shared, extra: &Extra, out: &mut Exposition) {
     out.family(&names::DRAINING);
     out.gauge(&[], shared.draining.load(Relaxed));
     let counts = &shared.recorder.counts;
-    let (full, failed, late) = extra.spans.as_ref().map_or(
-        (counts.spans_dropped.load(Relaxed), 0, 0),
-        |spans| {
+    let (full, failed, late) =
+        extra.spans.as_ref().map_or((counts.spans_dropped.load(Relaxed), 0, 0), |spans| {
             let [full, failed, late] =
                 [&spans.queue_full, &spans.export_failed, &spans.shutdown].map(|c| c.load(Relaxed));
             (full, failed, late)
-        },
-    );
+        });
     out.family(&names::TELEMETRY_DROPPED);
     for (signal, reason, count) in [
         ("traces", "queue_full", full),

@@ -201,12 +201,18 @@ mod tests {
     fn the_documentation_has_the_table_as_declared() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/telemetry.md");
         let text = std::fs::read_to_string(path).unwrap();
-        let (_, rest) = text.split_once("<!-- metrics: generated -->\n").unwrap();
-        let (written, _) = rest.split_once("<!-- end -->").unwrap();
+        let (before, rest) = text.split_once("<!-- metrics: generated -->\n").unwrap();
+        let (written, after) = rest.split_once("<!-- end -->").unwrap();
         if std::env::var_os("WEIR_WRITE_DOCS").is_some() {
-            std::fs::write(path, text.replace(written, &table())).unwrap();
+            let now = table();
+            let text = format!("{before}<!-- metrics: generated -->\n{now}<!-- end -->{after}");
+            std::fs::write(path, text).unwrap();
         } else {
-            assert_eq!(written, table(), "run this test with WEIR_WRITE_DOCS=1 and look at the change");
+            assert_eq!(
+                written,
+                table(),
+                "run this test with WEIR_WRITE_DOCS=1 and look at the change"
+            );
         }
     }
 }

@@ -29,7 +29,9 @@ pub fn read() -> Process {
         cpu_seconds: cpu(),
         resident_bytes: resident(),
         // The folder itself is open while it is read.
-        open_fds: fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1)),
+        open_fds: fs::read_dir("/proc/self/fd")
+            .ok()
+            .map(|entries| entries.count().saturating_sub(1)),
         max_fds: max_fds(),
         start_seconds: *START,
     }

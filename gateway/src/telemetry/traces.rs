@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue, Value};
 use opentelemetry_otlp::{Protocol, WithExportConfig};
 use opentelemetry_sdk::Resource;
@@ -457,7 +459,17 @@ fn server_span(row: &Row, scope: &InstrumentationScope) -> SpanData {
     };
     let status = if row.status >= 500 || was_cut(row) { error() } else { Status::Unset };
     let start = at(row, Micros::from_micros(0));
-    span(row, scope, row.span_id, row.parent_span_id, SpanKind::Server, name, start, attributes, status)
+    span(
+        row,
+        scope,
+        row.span_id,
+        row.parent_span_id,
+        SpanKind::Server,
+        name,
+        start,
+        attributes,
+        status,
+    )
 }
 
 fn attempt_span(row: &Row, scope: &InstrumentationScope) -> SpanData {
@@ -503,7 +515,17 @@ fn attempt_span(row: &Row, scope: &InstrumentationScope) -> SpanData {
         (Some(_) | None, _) => Cow::Borrowed(method.unwrap_or("HTTP")),
     };
     let start = at(row, attempt_began(row));
-    span(row, scope, row.attempt_span_id, row.span_id, SpanKind::Client, name, start, attributes, status)
+    span(
+        row,
+        scope,
+        row.attempt_span_id,
+        row.span_id,
+        SpanKind::Client,
+        name,
+        start,
+        attributes,
+        status,
+    )
 }
 
 fn gen_ai(
@@ -781,10 +803,7 @@ mod tests {
                 (499, 200, Some(Flag::ClientAborted), Some(Outcome::ClientAborted)),
                 (false, false, None),
             ),
-            (
-                (499, 200, Some(Flag::LocalReset), Some(Outcome::ClientAborted)),
-                (true, false, None),
-            ),
+            ((499, 200, Some(Flag::LocalReset), Some(Outcome::ClientAborted)), (true, false, None)),
         ];
         for ((status, upstream_status, flag, outcome), (server, client, error_type)) in cases {
             let row = Row { status, upstream_status, flag, outcome, ..served() };
@@ -934,7 +953,10 @@ mod tests {
         }
     }
 
-    fn text_of(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue], key: &str) -> String {
+    fn text_of(
+        attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue],
+        key: &str,
+    ) -> String {
         let found = attributes.iter().find(|kv| kv.key == key).and_then(|kv| kv.value.clone());
         match found.and_then(|value| value.value) {
             Some(Any::StringValue(text)) => text,

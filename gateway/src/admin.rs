@@ -18,6 +18,7 @@ use crate::worker::Shared;
 pub mod listener;
 pub mod access;
 pub mod error;
+pub mod extract;
 pub mod idempotency;
 pub mod rates;
 pub mod health;
@@ -49,6 +50,8 @@ pub struct Inner {
     pub answers: idempotency::Answers,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
+    /// How sending spans went, where they are sent.
+    pub spans: Option<Arc<crate::telemetry::traces::SpanCounts>>,
 }
 
 impl std::ops::Deref for Context {
@@ -67,6 +70,7 @@ impl Context {
         store: StoreHandle,
         edge: SocketAddr,
         admin: SocketAddr,
+        spans: Option<Arc<crate::telemetry::traces::SpanCounts>>,
     ) -> Self {
         Self(Arc::new(Inner {
             changes,
@@ -77,6 +81,7 @@ impl Context {
             rates: rates::Rates::default(),
             answers: idempotency::Answers::default(),
             started_unix: crate::clock::unix_seconds(),
+            spans,
         }))
     }
 }

@@ -48,6 +48,16 @@ pub struct Endpoint {
     pub health: EndpointHealth,
 }
 
+impl Endpoint {
+    /// Whether this is what `spec` says of `address`: then it stays, with its health and connections.
+    pub fn is(&self, backend: &Backend, spec: &plan::Endpoint, address: SocketAddr) -> bool {
+        self.address == address
+            && self.scheme == spec.scheme
+            && self.host == spec.host
+            && self.authority == authority(backend, spec)
+    }
+}
+
 /// Endpoints of a backend at one moment, with the ring that keeps a unit on one of them.
 #[derive(Debug, Default)]
 pub struct EndpointSet {
@@ -178,6 +188,9 @@ pub struct Backend {
     pub plan: plan::Backend,
 }
 
+/// What makes an endpoint the same one after a new resolution.
+type EndpointKey = (Scheme, Arc<str>, SocketAddr);
+
 /// The part of a backend that survives a new snapshot.
 #[derive(Debug)]
 pub struct Life {
@@ -194,7 +207,7 @@ pub struct Life {
     /// Next endpoint for `round_robin`.
     pub turn: AtomicU32,
     // Endpoints by what they are, so that they survive a new resolution.
-    known: Mutex<HashMap<(Scheme, Arc<str>, SocketAddr), Arc<Endpoint>>>,
+    known: Mutex<HashMap<EndpointKey, Arc<Endpoint>>>,
     // Names that did not resolve, with the reason: shown in status.
     pub(crate) unresolved: Mutex<Vec<(Arc<str>, String)>>,
 }
@@ -267,6 +280,10 @@ impl Backends {
         for (spec, addresses) in found {
             for &address in addresses {
                 let key = (spec.scheme, Arc::clone(&spec.host), address);
+                if known.get(&key).is_some_and(|old| !old.is(backend, spec, address)) {
+                    // Another `Host` from now on: what ran under the old one keeps it.
+                    known.remove(&key);
+                }
                 let endpoint = known.entry(key).or_insert_with(|| {
                     Arc::new(Endpoint {
                         id: self.next_id.fetch_add(1, Relaxed),

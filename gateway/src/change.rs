@@ -72,6 +72,8 @@ struct Held {
     layers: BTreeMap<String, LiveLayer>,
     statements: BTreeMap<String, String>,
     keys: Vec<KeyRow>,
+    /// In force and not stored: stops while the store was away. Stored before whatever comes next.
+    unstored: Vec<(RevisionRow, AuditRow)>,
     generation: u64,
 }
 
@@ -234,6 +236,7 @@ impl Changes {
             layers,
             statements: stored.statements.into_iter().collect(),
             keys: stored.keys,
+            unstored: Vec::new(),
             generation: 0,
         };
         let view = View {
@@ -350,8 +353,9 @@ impl Changes {
         let at = clock::unix_micros();
         let actor = Actor::file();
         let mut live = state.live.clone();
-        let mut statements = state.statements.clone();
-        let mut rows = Vec::new();
+        let statements = &state.statements;
+        let mut rows = state.unstored.clone();
+        let caught_up = rows.len();
         let mut stated = Vec::new();
         for experiment in &plan.experiments {
             let name = experiment.name.to_string();
@@ -370,11 +374,11 @@ impl Changes {
                 rows.push((next.to_row(&name), audit));
                 live.insert(name.clone(), next);
             }
-            if said != Some(&says) {
-                statements.insert(name.clone(), says.clone());
-                stated.push((name, says));
-            }
+            stated.push((name, says));
         }
+        // All that the file says now: what it says no more is forgotten, here as in the store.
+        let restated: BTreeMap<String, String> = stated.iter().cloned().collect();
+        let says_new = restated != state.statements;
         let mut layers = BTreeMap::new();
         for (index, name) in plan.layers.iter().enumerate() {
             let before = state.layers.get(&**name);
@@ -387,13 +391,13 @@ impl Changes {
             .map(|(name, layer)| (name.clone(), layer.slots.clone(), layer.allocation.to_bytes()))
             .collect();
         let changed: Vec<_> =
-            rows.iter().map(|(row, _)| (row.experiment.clone(), row.revision)).collect();
+            rows.iter().skip(caught_up).map(|(row, _)| (row.experiment.clone(), row.revision)).collect();
         self.store
             .call(move |store| {
                 if !rows.is_empty() {
                     store.add_revisions(&rows)?;
                 }
-                if !stated.is_empty() {
+                if says_new {
                     store.set_file_statements(&stated)?;
                 }
                 for (name, slots, bytes) in &kept {
@@ -403,9 +407,10 @@ impl Changes {
             })
             .await?;
 
+        state.unstored.clear();
         state.plan = Arc::clone(&plan);
         state.live = live;
-        state.statements = statements;
+        state.statements = restated;
         state.layers = layers;
         self.edge_certificates.replace(&plan.server.certificates);
         self.admin_certificates.replace(&plan.admin.certificates);
@@ -524,13 +529,20 @@ impl Changes {
         let mut state = self.state.lock().await;
         let before = known(&state, experiment)?.clone();
         if before.state == State::Stopped {
+            self.store_rows(&mut state, Vec::new()).await?;
             return Ok(before);
         }
         let next = before.stopped(actor, clock::unix_micros(), reason);
         // In force first: nothing may delay it.
         state.live.insert(experiment.to_owned(), next.clone());
         self.put_in_force(&mut state);
-        self.store_revision(experiment, "experiment.stop", &before, &next, actor).await?;
+        let action = "experiment.stop";
+        let stored = self.store_revision(&mut state, experiment, action, &before, &next, actor).await;
+        if let Err(error) = stored {
+            let audit = audit(actor, next.at, action, experiment, Some(&before), &next);
+            state.unstored.push((next.to_row(experiment), audit));
+            return Err(error);
+        }
         Ok(next)
     }
 
@@ -597,7 +609,7 @@ impl Changes {
         actor: &Actor,
     ) -> Result<LiveExperiment, ChangeError> {
         // In the store before it is in force, and in force before anybody is answered.
-        self.store_revision(experiment, action, before, &next, actor).await?;
+        self.store_revision(state, experiment, action, before, &next, actor).await?;
         state.live.insert(experiment.to_owned(), next.clone());
         self.put_in_force(state);
         Ok(next)
@@ -605,6 +617,7 @@ impl Changes {
 
     async fn store_revision(
         &self,
+        state: &mut Held,
         experiment: &str,
         action: &str,
         before: &LiveExperiment,
@@ -612,8 +625,7 @@ impl Changes {
         actor: &Actor,
     ) -> Result<(), ChangeError> {
         let audit = audit(actor, next.at, action, experiment, Some(before), next);
-        let rows = vec![(next.to_row(experiment), audit)];
-        self.store.call(move |store| store.add_revisions(&rows)).await?;
+        self.store_rows(state, vec![(next.to_row(experiment), audit)]).await?;
         events::experiment_changed(
             experiment,
             next.revision,
@@ -621,6 +633,23 @@ impl Changes {
             &actor.name,
             &weights_json(&next.weights),
         );
+        Ok(())
+    }
+
+    /// Stores `rows`, after those that could not be stored when they came into force: revisions have
+    /// no gaps.
+    async fn store_rows(
+        &self,
+        state: &mut Held,
+        rows: Vec<(RevisionRow, AuditRow)>,
+    ) -> Result<(), ChangeError> {
+        let mut all = state.unstored.clone();
+        all.extend(rows);
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.store.call(move |store| store.add_revisions(&all)).await?;
+        state.unstored.clear();
         Ok(())
     }
 

@@ -182,7 +182,11 @@ struct Connection {
 
 impl Connection {
     fn client(self) -> Result<AdminClient, Fault> {
-        AdminClient::new(&self.admin, self.token.filter(|token| !token.is_empty()), self.ca.as_deref())
+        AdminClient::new(
+            &self.admin,
+            self.token.filter(|token| !token.is_empty()),
+            self.ca.as_deref(),
+        )
     }
 }
 

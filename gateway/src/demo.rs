@@ -166,7 +166,8 @@ fn start(args: DemoArgs, console: &mut Console) -> Result<Running, Fault> {
     };
     folder.write("admin.key", &admin_key)?;
     let options = StartOptions { admin_key: Some(admin_key.clone()), quiet: true };
-    let gateway = Gateway::start(&folder.path().join("weir.toml"), options).map_err(local::not_started)?;
+    let gateway =
+        Gateway::start(&folder.path().join("weir.toml"), options).map_err(local::not_started)?;
 
     let url = format!("http://{}", gateway.admin());
     let client = AdminClient::new(&url, Some(Token::new(admin_key.clone())), None)?;
@@ -185,7 +186,8 @@ fn start(args: DemoArgs, console: &mut Console) -> Result<Running, Fault> {
     let load = if args.no_load {
         None
     } else {
-        let load = Load::start(reachable(gateway.edge()), &folder.path().join("ca.pem"), &client_key);
+        let load =
+            Load::start(reachable(gateway.edge()), &folder.path().join("ca.pem"), &client_key);
         Some(load.map_err(|error| Fault::failed(format!("cannot start the load: {error}"), ""))?)
     };
     let running = Running { load, gateway, models, folder, admin_key, client_key, client };
@@ -242,7 +244,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn curl(running: &Running) -> String {
     // A proxy in the environment would be asked for this machine's own addresses too.
     let proxies = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-    let proxied = proxies.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let proxied =
+        proxies.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     format!(
         "curl{} --cacert {} https://{}/v1/chat/completions \\\n    \
              -H 'authorization: Bearer {}' \\\n    \

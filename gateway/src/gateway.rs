@@ -56,7 +56,11 @@ impl From<ChangeError> for StartError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Store(error) => Self::Store(error),
-            other => Self::Other(other.to_string()),
+            ChangeError::Missing(_)
+            | ChangeError::OwnedByFile(_)
+            | ChangeError::Stale { .. }
+            | ChangeError::Invalid(_)
+            | ChangeError::Forbidden(_) => Self::Other(error.to_string()),
         }
     }
 }
@@ -183,6 +187,7 @@ impl Gateway {
             ),
         };
         let (span_sender, spans) = spans.unzip();
+        let span_counts = span_sender.as_ref().map(traces::SpanSender::counts);
         let for_tallies = Arc::clone(&shared);
         let recorder = shared
             .recorder
@@ -193,17 +198,23 @@ impl Gateway {
 
         let admin_listener = control
             .block_on(tokio::net::TcpListener::bind(admin_listen))
-            .map_err(|error| other(&format!("admin.listen {admin_listen}"), error))?;
+            .map_err(|error| {
+                shared.recorder.stop();
+                other(&format!("admin.listen {admin_listen}"), error)
+            })?;
         let admin =
             admin_listener.local_addr().map_err(|error| other("admin.listen", error))?;
-        let workers = Workers::start(&shared, listen, &edge_tls)
-            .map_err(|error| other(&format!("server.listen {listen}"), error))?;
+        let workers = Workers::start(&shared, listen, &edge_tls).map_err(|error| {
+            shared.recorder.stop();
+            other(&format!("server.listen {listen}"), error)
+        })?;
         let context = admin::Context::new(
             Arc::clone(&changes),
             Arc::clone(&shared),
             store.clone(),
             workers.edge,
             admin,
+            span_counts,
         );
         control.spawn(admin::serve(admin_listener, admin_tls, context));
         control.spawn(resolve::keep_resolving(Arc::clone(&shared)));

@@ -22,7 +22,8 @@ pub struct KeyState {
 impl KeyState {
     fn new(limits: KeyLimits) -> Self {
         // A limit below one request per second still lets one request through at a time.
-        let burst = |rate: f64| (rate.ceil().max(1.0)) as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+        let burst = |rate: f64| rate.ceil().max(1.0) as u64;
         Self {
             limits,
             requests: limits

@@ -206,6 +206,7 @@ impl Recorder {
 struct UnderWay {
     // Everything but the rows, which the job borrows.
     items: Vec<Item>,
+    #[expect(clippy::vec_box, reason = "rows move as pointers and are recycled")]
     slot: Arc<Mutex<Vec<Box<Row>>>>,
     answer: std::sync::mpsc::Receiver<(Result<(), StoreError>, Duration)>,
 }

@@ -5,14 +5,12 @@
 //! [`Record`] writes itself exactly once: it is a guard, and its drop is the end of the request.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::server::conn::Conn;
-use crate::snapshot::Snapshot;
-use crate::worker::Worker;
+use crate::worker::{Taken, Worker};
 
 pub mod read_head;
 pub mod authenticate;
@@ -42,7 +40,7 @@ pub struct Cx {
     /// Connection it came on.
     pub conn: Rc<Conn>,
     /// The configuration it sees, the only one.
-    pub snapshot: Rc<Arc<Snapshot>>,
+    pub snapshot: Taken,
 }
 
 /// Answers one request. Never fails: whatever goes wrong becomes a response in `rejection`.

@@ -139,7 +139,7 @@ fn sweep(worker: &Rc<Worker>, ticks: u32) {
             conn.kick(Kick::Idle);
         }
     }
-    if ticks % 4 == 0 {
+    if ticks.is_multiple_of(4) {
         let idle_timeout = |endpoint: &crate::backends::Endpoint| {
             snapshot.backends.iter().find(|b| b.name == endpoint.backend).map(|b| b.idle_timeout)
         };

@@ -24,6 +24,10 @@ use crate::server::conn::Conn;
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{Counters, WorkerCounters};
 
+/// A snapshot as the requests of one worker share it: the inner counter is touched once a snapshot,
+/// the outer one with each request, on one thread.
+pub type Taken = Rc<Arc<Snapshot>>;
+
 /// What all threads of the process share.
 #[derive(Debug)]
 pub struct Shared {
@@ -71,7 +75,7 @@ pub struct Worker {
     pub in_flight: Cell<usize>,
     /// TLS handshakes in progress.
     pub handshakes: Cell<usize>,
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    snapshot: RefCell<Taken>,
     arena: RefCell<BytesMut>,
 }
 
@@ -101,7 +105,7 @@ impl Worker {
 
     /// The snapshot in force. Shared by the requests of this worker through an `Rc`, so that taking
     /// one does not touch a counter that other cores touch too.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub fn snapshot(&self) -> Taken {
         let current = self.shared.current.load();
         let mut cached = self.snapshot.borrow_mut();
         if !Arc::ptr_eq(&current, &cached) {

@@ -52,7 +52,8 @@ impl Admin {
                     let Some((name, value)) = line.trim_end().split_once(": ") else { break };
                     request.headers.push((name.to_ascii_lowercase(), value.to_owned()));
                 }
-                let length = request.header("content-length").map_or(0, |text| text.parse().unwrap());
+                let length =
+                    request.header("content-length").map_or(0, |text| text.parse().unwrap());
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
                 request.body = String::from_utf8(body).unwrap();
@@ -60,7 +61,8 @@ impl Admin {
                 log.lock().unwrap().push(request);
                 let (status, etag, body) = answer(&target);
                 let etag = etag.map(|etag| format!("etag: \"{etag}\"\r\n")).unwrap_or_default();
-                let head = format!("HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\n{etag}");
+                let head =
+                    format!("HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\n{etag}");
                 let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
                 reader.get_mut().write_all(answer.as_bytes()).unwrap();
             }
@@ -117,7 +119,8 @@ fn a_split_is_changed_from_the_revision_that_was_seen() {
             (200, Some("8"), after.to_string())
         }
     });
-    let output = admin.weir(&["split", "int8", "stable=90", "canary=10", "--reason", "a first look"]);
+    let output =
+        admin.weir(&["split", "int8", "stable=90", "canary=10", "--reason", "a first look"]);
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
     let text = out(&output);
     assert!(text.starts_with("revision 8 in force after ") && text.contains(" ms: "), "{text}");
@@ -130,7 +133,10 @@ fn a_split_is_changed_from_the_revision_that_was_seen() {
     assert_eq!(put.header("if-match"), Some("\"7\""));
     assert!(put.header("idempotency-key").is_some_and(|key| key.len() == 32));
     let body: Value = serde_json::from_str(&put.body).unwrap();
-    assert_eq!(body, json!({ "weights": { "stable": 90.0, "canary": 10.0 }, "reason": "a first look" }));
+    assert_eq!(
+        body,
+        json!({ "weights": { "stable": 90.0, "canary": 10.0 }, "reason": "a first look" })
+    );
 }
 
 #[test]
@@ -148,7 +154,10 @@ fn whoever_was_overtaken_learns_by_whom() {
     let output = admin.weir(&["split", "int8", "stable=90"]);
     assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
     let text = err(&output);
-    assert!(text.starts_with("weir: \"int8\" was changed meanwhile; nothing was changed by you\n"), "{text}");
+    assert!(
+        text.starts_with("weir: \"int8\" was changed meanwhile; nothing was changed by you\n"),
+        "{text}"
+    );
     assert!(text.contains("you saw revision 7; revision 8 was made "), "{text}");
     assert!(text.contains(" by ada (2026-01-02 03:04:05 UTC): too slow\n"), "{text}");
     assert!(text.contains("it says: stable 50 %, canary 50 %\n"), "{text}");
@@ -176,8 +185,12 @@ fn an_unknown_experiment_is_told_with_those_that_exist() {
         }
         _ => (404, None, refusal("no such experiment")),
     });
-    for command in [&["split", "reranker"][..], &["stop", "reranker"], &["undo", "reranker"], &["history", "reranker"]]
-    {
+    for command in [
+        &["split", "reranker"][..],
+        &["stop", "reranker"],
+        &["undo", "reranker"],
+        &["history", "reranker"],
+    ] {
         let output = admin.weir(command);
         assert_eq!(output.status.code(), Some(1), "{command:?}");
         assert_eq!(
@@ -239,13 +252,28 @@ fn a_key_is_printed_once_and_alone() {
     let answer = json!({ "id": "4fT9aZq1", "name": "mobile", "role": "client", "routes": ["chat"],
         "secret": TOKEN, "expires_at": null });
     let admin = Admin::start(move |_| (201, None, answer.to_string()));
-    let output = admin.weir(&["key", "create", "mobile", "--role", "client", "--route", "chat", "--expires", "90d"]);
+    let output = admin.weir(&[
+        "key",
+        "create",
+        "mobile",
+        "--role",
+        "client",
+        "--route",
+        "chat",
+        "--expires",
+        "90d",
+    ]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(out(&output), format!("{TOKEN}\n"));
-    assert!(err(&output).contains("key 4fT9aZq1 \"mobile\": client, route chat, until it is revoked"));
+    assert!(
+        err(&output).contains("key 4fT9aZq1 \"mobile\": client, route chat, until it is revoked")
+    );
     assert!(!err(&output).contains(TOKEN));
     let sent: Value = serde_json::from_str(&admin.seen()[0].body).unwrap();
-    assert_eq!((&sent["name"], &sent["role"], &sent["routes"]), (&json!("mobile"), &json!("client"), &json!(["chat"])));
+    assert_eq!(
+        (&sent["name"], &sent["role"], &sent["routes"]),
+        (&json!("mobile"), &json!("client"), &json!(["chat"]))
+    );
     assert!(sent["expires_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{sent}");
 }
 
@@ -256,18 +284,30 @@ fn undo_and_stop_send_what_was_asked_for() {
     assert_eq!(output.status.code(), Some(0));
     assert!(out(&output).starts_with("revision 9 in force after "), "{}", out(&output));
     let output = admin.weir(&["stop", "int8"]);
-    assert!(out(&output).starts_with("int8 is stopped (revision 9), in force after "), "{}", out(&output));
+    assert!(
+        out(&output).starts_with("int8 is stopped (revision 9), in force after "),
+        "{}",
+        out(&output)
+    );
     let [undo, stop] = admin.seen().try_into().unwrap();
     assert_eq!(undo.line.trim_end(), "POST /api/v1/experiments/int8/undo HTTP/1.1");
-    assert_eq!(serde_json::from_str::<Value>(&undo.body).unwrap(), json!({ "to": 3, "reason": "back" }));
+    assert_eq!(
+        serde_json::from_str::<Value>(&undo.body).unwrap(),
+        json!({ "to": 3, "reason": "back" })
+    );
     assert_eq!((stop.body.as_str(), stop.header("if-match")), ("{}", None));
 }
 
 #[test]
 fn a_unit_may_be_anything() {
     let admin = Admin::start(|_| {
-        (200, None, json!({ "experiment": "int8", "unit": "a/b ?", "variant": "canary", "reason": "split",
-            "bucket": 12, "revision": 7, "backend": "b" }).to_string())
+        (
+            200,
+            None,
+            json!({ "experiment": "int8", "unit": "a/b ?", "variant": "canary", "reason": "split",
+            "bucket": 12, "revision": 7, "backend": "b" })
+            .to_string(),
+        )
     });
     let output = admin.weir(&["assign", "int8", "a/b ?"]);
     assert_eq!(

@@ -32,6 +32,7 @@ pub mod fault_proxy;
 pub mod client;
 pub mod raw_client;
 pub mod gateway;
+pub mod process;
 
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub use backend::{Backend, BackendBuilder, Seen, backend};
 pub use certificates::{Authority, Pair};
 pub use client::{Answer, Client, Failure, together};
 pub use gateway::{Gateway, GatewayBuilder, gateway};
+pub use process::{Process, weir};
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use raw_client::RawClient;
 pub use until::{until, until_async, until_blocking};

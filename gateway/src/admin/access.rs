@@ -8,7 +8,7 @@ use policies::api_key::credential_of;
 use policies::{Caller, Permission};
 
 use super::Context;
-use super::error::ApiError;
+use super::error::{ApiError, no_such_method};
 use super::listener::Peer;
 use crate::clock;
 use crate::ids::RequestId;
@@ -95,18 +95,22 @@ pub async fn guard(
         OPERATIONS.iter().find(|(m, path, _)| *m == method && *path == matched.as_str());
     let needs = match operation {
         Some((_, _, None)) => return with_headers(next.run(request).await),
-        Some((_, _, Some(permission))) => Some(*permission),
-        None => None,
+        Some((_, _, Some(permission))) => *permission,
+        // What is not in the table is refused to everybody who may know that it is not there.
+        None => {
+            return match authenticate(&context, &request) {
+                Ok(_) => no_such_method(request.uri().clone()).await.into_response(),
+                Err(error) => error.into_response(),
+            };
+        }
     };
     let caller = match authenticate(&context, &request) {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
-    if let Some(permission) = needs
-        && !caller.role.allows(permission)
-    {
+    if !caller.role.allows(needs) {
         return ApiError::forbidden(format!(
-            "a key of role {} lacks the permission {permission}",
+            "a key of role {} lacks the permission {needs}",
             caller.role
         ))
         .into_response();

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::access::Who;
 use super::error::ApiError;
+use super::extract::{Body, Path, Query};
 use super::idempotency::{Answer, Answers};
 use super::status::{items, merge};
 use crate::change::{View, weights_json};
@@ -116,9 +116,40 @@ pub async fn show(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetWeights {
-    weights: serde_json::Map<String, Value>,
+    weights: Weights,
     #[serde(default)]
     reason: Option<String>,
+}
+
+/// Weights as written; a variant that is named twice is an error, not the last one's.
+#[derive(Debug)]
+struct Weights(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Weights {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Weights;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of variants and weights")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Weights, A::Error> {
+                let mut weights: Vec<(String, Value)> = Vec::new();
+                while let Some((variant, weight)) = map.next_entry::<String, Value>()? {
+                    if weights.iter().any(|(earlier, _)| *earlier == variant) {
+                        let twice = format!("variant {variant:?} is given twice");
+                        return Err(serde::de::Error::custom(twice));
+                    }
+                    weights.push((variant, weight));
+                }
+                Ok(Weights(weights))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -179,7 +210,7 @@ pub async fn set_weights(
     Path(name): Path<String>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Answer, ApiError> {
     let seen = if_match(&headers)?;
     let what = format!("weights {name} {seen} {}", blake3::hash(&bytes));
@@ -189,7 +220,7 @@ pub async fn set_weights(
     }
     let asked: SetWeights = body(&bytes, None)?;
     let mut weights = Vec::new();
-    for (variant, weight) in asked.weights {
+    for (variant, weight) in asked.weights.0 {
         let Some(weight) = weight.as_f64() else {
             return Err(ApiError::invalid(format!(
                 "the weight of {variant:?} is {weight}, not a number; \
@@ -211,7 +242,7 @@ pub async fn stop(
     Path(name): Path<String>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Answer, ApiError> {
     let what = format!("stop {name}");
     let key = Answers::key(&who, &headers)?;
@@ -245,7 +276,7 @@ pub async fn undo(
     Path(name): Path<String>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Answer, ApiError> {
     let what = format!("undo {name} {}", blake3::hash(&bytes));
     let key = Answers::key(&who, &headers)?;

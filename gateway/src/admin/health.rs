@@ -90,7 +90,8 @@ pub async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Resp
         config_revision: view.generation,
         config_last_successful: reloads.last_error.is_none(),
         certificates: all,
-        ..metrics::Extra::default()
+        started_unix: context.started_unix,
+        spans: context.spans.clone(),
     };
     let stats = context.store.stats();
     let text = metrics::render(&context.shared, Some(&stats), &extra, dialect);

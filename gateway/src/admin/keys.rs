@@ -1,8 +1,7 @@
 //! Keys: made, listed, revoked. A secret is shown once, in the answer that made it.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use policies::{Grants, Role};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use super::Context;
 use super::access::Who;
 use super::error::ApiError;
+use super::extract::{Body, Path};
 use super::idempotency::{Answer, Answers};
 use super::status::items;
 use crate::clock;
@@ -74,7 +74,7 @@ pub async fn create(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
     headers: HeaderMap,
-    bytes: Bytes,
+    Body(bytes): Body,
 ) -> Result<Answer, ApiError> {
     let what = format!("key {}", blake3::hash(&bytes));
     let key = Answers::key(&who, &headers)?;

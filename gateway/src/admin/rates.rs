@@ -63,6 +63,8 @@ pub async fn keep_sampling(context: &Context) {
 pub struct Window {
     /// Requests since the start.
     pub requests: u64,
+    /// Of them, those that failed by the backend's fault.
+    pub failures: u64,
     /// Requests a second.
     pub per_second: f64,
     /// Share of requests that failed by the backend's fault; `None` without requests.
@@ -82,6 +84,7 @@ impl Window {
     pub fn json(&self) -> Value {
         json!({
             "requests": self.requests,
+            "failures": self.failures,
             "requests_per_second": self.per_second,
             "error_rate": self.error_rate,
             "output_tokens_per_second": self.tokens_per_second,
@@ -98,7 +101,7 @@ impl Rates {
         let samples = self.0.lock();
         let oldest = samples.front();
         let seconds = oldest.map_or(1.0, |(at, _)| at.elapsed().as_secs_f64()).max(0.001);
-        let (mut requests, mut recent, mut failures, mut tokens) = (0, 0, 0, 0);
+        let (mut requests, mut recent, mut failures, mut tokens, mut failed) = (0, 0, 0, 0, 0);
         let mut difference = Sketch::new();
         for (key, tally) in now.iter().filter(|(key, _)| wanted(key)) {
             let current = Sample::of(tally);
@@ -107,6 +110,7 @@ impl Rates {
                 now.saturating_sub(before.map_or(0, field))
             };
             requests += current.requests;
+            failed += current.failures;
             recent += since(current.requests, |s| s.requests);
             failures += since(current.failures, |s| s.failures);
             tokens += since(current.output_tokens, |s| s.output_tokens);
@@ -120,6 +124,7 @@ impl Rates {
         }
         Window {
             requests,
+            failures: failed,
             per_second: recent as f64 / seconds,
             error_rate: (recent > 0).then(|| failures as f64 / recent as f64),
             tokens_per_second: tokens as f64 / seconds,

@@ -1,12 +1,13 @@
 //! What was recorded: outcomes of requests, and the audit log.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
 use super::error::ApiError;
+use super::extract::{Path, Query};
 use super::status::items;
 use crate::clock;
 use crate::config::parse_duration;

@@ -70,6 +70,14 @@ pub fn choose(
         .cloned()
 }
 
+/// Chooses an endpoint for what must leave no trace in the backend's state (T26: a copy): it takes no
+/// turn, and it never is the trial of an ejected endpoint.
+pub fn choose_aside(set: &EndpointSet) -> Option<Arc<Endpoint>> {
+    least_busy(set.all.iter().filter(|e| e.health.is_serving()))
+        .or_else(|| least_busy(set.all.iter()))
+        .cloned()
+}
+
 /// The endpoint with the fewest requests in flight. Ties go to a random one, else a quiet gateway
 /// would send everything to the first.
 fn least_busy<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> Option<&'a Arc<Endpoint>> {

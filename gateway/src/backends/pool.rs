@@ -85,6 +85,7 @@ impl Drop for H2Stream {
 /// All connections of one worker.
 #[derive(Default)]
 pub struct Pool {
+    #[expect(clippy::vec_box, reason = "a connection moves between request and pool as a pointer")]
     idle: RefCell<HashMap<u64, Vec<Box<H1>>>>,
     h2: RefCell<HashMap<u64, Vec<Rc<H2>>>>,
     // One connect at a time to an endpoint that speaks HTTP/2, so that a burst shares it.

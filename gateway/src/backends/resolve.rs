@@ -96,10 +96,14 @@ async fn resolve(shared: &Arc<Shared>, backend: &Backend) {
     }
     drop(known);
     let before = backend.life.endpoints.load();
-    let now: Vec<SocketAddr> =
-        found.iter().flat_map(|(_, sockets): &(_, Vec<SocketAddr>)| sockets.clone()).collect();
+    let now: Vec<(&plan::Endpoint, SocketAddr)> = found
+        .iter()
+        .flat_map(|(spec, sockets): &(_, Vec<SocketAddr>)| sockets.iter().map(move |s| (spec, *s)))
+        .collect();
     let same = before.all.len() == now.len()
-        && before.all.iter().zip(&now).all(|(endpoint, address)| endpoint.address == *address)
+        && before.all.iter().zip(&now).all(|(endpoint, (spec, address))| {
+            endpoint.is(backend, spec, *address)
+        })
         && before.ring.is_some() == (backend.balance == plan::Balance::HashUnit);
     if !same {
         shared.backends.set_addresses(backend, &found);

@@ -183,13 +183,22 @@ impl AdminClient {
 
     /// Makes `call` and waits for the answer, telling that it does if that takes long. Whatever is
     /// not a success is a fault that begins with `cannot` and `aim`.
-    pub(crate) fn ask(&self, call: Call<'_>, aim: &str, console: &mut Console) -> Result<Answer, Fault> {
+    pub(crate) fn ask(
+        &self,
+        call: Call<'_>,
+        aim: &str,
+        console: &mut Console,
+    ) -> Result<Answer, Fault> {
         let answer = self.ask_anyway(call, console)?;
         if answer.status.is_success() { Ok(answer) } else { Err(self.refused(&answer, aim)) }
     }
 
     /// The same, but a refusal is an answer too.
-    pub(crate) fn ask_anyway(&self, call: Call<'_>, console: &mut Console) -> Result<Answer, Fault> {
+    pub(crate) fn ask_anyway(
+        &self,
+        call: Call<'_>,
+        console: &mut Console,
+    ) -> Result<Answer, Fault> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -219,7 +228,8 @@ impl AdminClient {
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Answer, Fault> {
         let begun = Instant::now();
         let request = self.request(call)?;
-        let connected = tokio::time::timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port)));
+        let connected =
+            tokio::time::timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port)));
         let tcp = match connected.await {
             Ok(Ok(tcp)) => tcp,
             Ok(Err(error)) => return Err(self.unreachable(&reason(&error))),
@@ -303,14 +313,16 @@ impl AdminClient {
             exchanged = exchange => exchanged?,
             () = driven => return Err(self.unreachable("the connection was closed")),
         };
-        let json = if body.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&body).ok() };
+        let json =
+            if body.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&body).ok() };
         let Some(json) = json else {
             return Err(Fault::failed(
                 format!("{} did not answer like the admin API ({})", self.url, head.status),
                 "name the admin address, not the edge, with --admin URL or WEIR_ADMIN",
             ));
         };
-        let header = |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let header =
+            |name| head.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let revision = header(ETAG).and_then(|etag| etag.trim_matches('"').parse().ok());
         let retry_after = header(RETRY_AFTER).map(str::to_owned);
         Ok(Answer { status: head.status, body, json, revision, took: Duration::ZERO, retry_after })
@@ -326,7 +338,8 @@ impl AdminClient {
             return Fault::failed(what, TOKEN_MEND);
         }
         let error = answer.json.get("error").unwrap_or(&Value::Null);
-        let message = reading::text(error, "message").map_or_else(|| answer.status.to_string(), str::to_owned);
+        let message = reading::text(error, "message")
+            .map_or_else(|| answer.status.to_string(), str::to_owned);
         let mut what = format!("cannot {aim}: {message}");
         for detail in reading::list(error, "details") {
             let said = detail.as_str().or_else(|| reading::text(detail, "message"));
@@ -335,7 +348,9 @@ impl AdminClient {
         }
         let mut mend = String::new();
         if reading::text(error, "type") == Some("no_route") {
-            mend.push_str("this is an edge: name the admin address with --admin URL or WEIR_ADMIN\n");
+            mend.push_str(
+                "this is an edge: name the admin address with --admin URL or WEIR_ADMIN\n",
+            );
         }
         if answer.status == StatusCode::FORBIDDEN {
             mend.push_str("the role of this token does not allow it; give another with --token or WEIR_TOKEN\n");
@@ -383,7 +398,9 @@ pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte))
+            }
             other => out.push_str(&format!("%{other:02X}")),
         }
     }
@@ -401,10 +418,12 @@ fn tls(host: &str, ca: Option<&Path>) -> Result<(TlsConnector, ServerName<'stati
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
             let unusable = |why: String| {
-                let what = format!("cannot use the certificate authority in {}: {why}", path.display());
+                let what =
+                    format!("cannot use the certificate authority in {}: {why}", path.display());
                 Fault::usage(what, "--ca and WEIR_CA name a PEM file with certificates")
             };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
                 roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
@@ -416,7 +435,8 @@ fn tls(host: &str, ca: Option<&Path>) -> Result<(TlsConnector, ServerName<'stati
     }
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Fault::usage(format!("{host} is no name for a certificate"), ""))?;
-    let config = client_config(roots).map_err(|error| Fault::failed(format!("cannot start TLS: {error}"), ""))?;
+    let config = client_config(roots)
+        .map_err(|error| Fault::failed(format!("cannot start TLS: {error}"), ""))?;
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
@@ -445,22 +465,38 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        AdminClient::new(url, None, None).map(|_| "accepted".to_owned()).unwrap_or_else(|fault| fault.what)
+        AdminClient::new(url, None, None)
+            .map(|_| "accepted".to_owned())
+            .unwrap_or_else(|fault| fault.what)
     }
 
     #[test]
     fn an_admin_address_is_checked_before_a_key_is_sent() {
-        for good in ["http://127.0.0.1:8444", "http://localhost:8444/", "http://[::1]:8444", "https://weir.example"] {
+        for good in [
+            "http://127.0.0.1:8444",
+            "http://localhost:8444/",
+            "http://[::1]:8444",
+            "https://weir.example",
+        ] {
             assert_eq!(refusal(good), "accepted", "{good}");
         }
-        assert_eq!(refusal("127.0.0.1:8444"), "the admin address must start with http:// or https://");
+        assert_eq!(
+            refusal("127.0.0.1:8444"),
+            "the admin address must start with http:// or https://"
+        );
         assert_eq!(refusal("ftp://x"), "the admin address must start with http:// or https://");
-        assert_eq!(refusal("http://weir.example"), "http:// to weir.example would send the key in the clear");
+        assert_eq!(
+            refusal("http://weir.example"),
+            "http:// to weir.example would send the key in the clear"
+        );
         assert_eq!(
             refusal("http://me:word@127.0.0.1"),
             "the admin address must not hold a name or a password: the key goes into WEIR_TOKEN"
         );
-        assert_eq!(refusal("http://127.0.0.1:8444/api"), "the admin address must end after the port");
+        assert_eq!(
+            refusal("http://127.0.0.1:8444/api"),
+            "the admin address must end after the port"
+        );
     }
 
     #[test]

@@ -62,7 +62,11 @@ impl Paint {
             Tone::Second => "36",
             Tone::Third => "35",
         };
-        if self.on && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.on && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -80,7 +84,9 @@ pub(crate) struct Console {
 
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Console").field("out_is_terminal", &self.out_is_terminal).finish_non_exhaustive()
+        f.debug_struct("Console")
+            .field("out_is_terminal", &self.out_is_terminal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +159,11 @@ impl Console {
         let text = text.trim_end();
         if self.out_is_terminal && text.contains(is_hidden) {
             let escaped = text.chars().fold(String::new(), |mut out, c| {
-                if is_hidden(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+                if is_hidden(c) {
+                    out.push_str(&format!("\\u{:04x}", u32::from(c)))
+                } else {
+                    out.push(c)
+                }
                 out
             });
             return self.print(&escaped);
@@ -257,7 +267,8 @@ fn is_hidden(c: char) -> bool {
 /// the longest line tells: cheaper than another dependency, and without `unsafe`.
 fn terminal_width() -> usize {
     let words = "x ".repeat(300);
-    let mut probe = clap::Command::new("x").max_term_width(400).help_template("{about}").about(words);
+    let mut probe =
+        clap::Command::new("x").max_term_width(400).help_template("{about}").about(words);
     let help = probe.render_help().to_string();
     help.lines().map(|line| line.trim_end().len()).max().unwrap_or(UNKNOWN_WIDTH).max(40)
 }

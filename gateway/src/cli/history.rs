@@ -57,13 +57,17 @@ fn screen(history: &Value, now: Timestamp, console: &Console) -> Vec<String> {
         let undoes = reading::whole(each, "undoes").map(|undoes| format!("undoes {undoes}"));
         let reason = reading::text(each, "reason").map(str::to_owned);
         table.row([
-            Cell::from(reading::whole(each, "revision").map_or_else(|| "?".to_owned(), |r| r.to_string())),
+            Cell::from(
+                reading::whole(each, "revision").map_or_else(|| "?".to_owned(), |r| r.to_string()),
+            ),
             Cell::from(at.map_or_else(|| "–".to_owned(), |at| words::relative(now, at))),
             Cell::toned(at.map(words::utc).unwrap_or_default(), Tone::Dim),
             Cell::from(reading::text(each, "by").unwrap_or("–")),
             Cell::from(reading::text(each, "source").unwrap_or("–")),
             Cell::from(weights),
-            Cell::from(reading::whole(each, "buckets_moved").map_or_else(|| "–".to_owned(), words::count)),
+            Cell::from(
+                reading::whole(each, "buckets_moved").map_or_else(|| "–".to_owned(), words::count),
+            ),
             Cell::from(undoes.into_iter().chain(reason).collect::<Vec<_>>().join(": ")),
         ]);
     }
@@ -90,7 +94,7 @@ mod tests {
         assert_eq!(
             screen(&history, "2026-11-22T19:20:21Z".parse().unwrap(), &console).join("\n"),
             "\
-revision  when                                by    from  weights              moved  reason
+revision  when                               by    from  weights              moved  reason
        3  10 s ago  2026-11-22 19:20:11 UTC  ada   api   canary=10 stable=90  4,000  undoes 2: slow
        2  21 s ago  2026-11-22 19:20:00 UTC  ada   api   canary=50 stable=50  4,000  half\\nhalf
        1  2 d ago   2026-11-20 08:00:00 UTC  file  file  canary=10 stable=90      0"

@@ -27,7 +27,8 @@ pub(crate) fn create(args: KeyCreateArgs, console: &mut Console) -> Result<(), F
         body["expires_at"] = json!(format!("{end:.0}"));
     }
     let aim = format!("make key \"{name}\"");
-    let answer = gateway.client()?.ask(Call::write(Method::POST, "/keys", Some(body)), &aim, console)?;
+    let answer =
+        gateway.client()?.ask(Call::write(Method::POST, "/keys", Some(body)), &aim, console)?;
     if output.json {
         console.json(&answer.body);
         return Ok(());

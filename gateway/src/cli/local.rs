@@ -68,7 +68,11 @@ pub(crate) fn check(path: &Path, as_json: bool, console: &mut Console) -> Result
             0 => Ok(()),
             _ => Err(Fault {
                 exit: Exit::Config,
-                what: format!("{} has {count} problem{}", path.display(), if count == 1 { "" } else { "s" }),
+                what: format!(
+                    "{} has {count} problem{}",
+                    path.display(),
+                    if count == 1 { "" } else { "s" }
+                ),
                 mend: String::new(),
             }),
         };

@@ -32,7 +32,10 @@ pub(crate) fn texts<'a>(value: &'a Value, key: &str) -> Vec<&'a str> {
 }
 
 /// Members of the object under `key`, in the order in which they came.
-pub(crate) fn members<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+pub(crate) fn members<'a>(
+    value: &'a Value,
+    key: &str,
+) -> impl Iterator<Item = (&'a str, &'a Value)> {
     let object: Option<&Map<String, Value>> = value.get(key).and_then(Value::as_object);
     object.into_iter().flatten().map(|(name, member)| (name.as_str(), member))
 }
@@ -78,7 +81,9 @@ pub(crate) fn weights(revision: &Value) -> String {
 pub(crate) fn change(experiment: &Value, now: Timestamp) -> String {
     let mut out = String::new();
     let at = time(experiment, "changed_at");
-    out.push_str(&at.map_or_else(|| "at an unknown time".to_owned(), |at| words::relative(now, at)));
+    out.push_str(
+        &at.map_or_else(|| "at an unknown time".to_owned(), |at| words::relative(now, at)),
+    );
     if let Some(by) = text(experiment, "changed_by") {
         out.push_str(&format!(" by {}", words::clean(by)));
     }

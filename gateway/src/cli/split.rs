@@ -20,7 +20,11 @@ pub(crate) struct Change<'a> {
 }
 
 /// The experiment, or a fault that names those that exist.
-pub(crate) fn get(client: &AdminClient, name: &str, console: &mut Console) -> Result<Answer, Fault> {
+pub(crate) fn get(
+    client: &AdminClient,
+    name: &str,
+    console: &mut Console,
+) -> Result<Answer, Fault> {
     let path = format!("/experiments/{}", escaped(name));
     let answer = client.ask_anyway(Call::get(&path), console)?;
     if answer.status.is_success() {
@@ -45,8 +49,10 @@ pub(crate) fn refused(
     let Ok(known) = client.ask(Call::get("/experiments"), "list experiments", console) else {
         return fault;
     };
-    let names: Vec<&str> =
-        reading::list(&known.json, "items").iter().filter_map(|each| reading::text(each, "name")).collect();
+    let names: Vec<&str> = reading::list(&known.json, "items")
+        .iter()
+        .filter_map(|each| reading::text(each, "name"))
+        .collect();
     if names.contains(&name) {
         return fault;
     }
@@ -104,8 +110,12 @@ fn screen(experiment: &Value, now: Timestamp, console: &Console) -> String {
     for (variant, value) in reading::variants(experiment) {
         table.row([
             Cell::from(variant),
-            Cell::from(reading::number(value, "weight").map_or_else(|| "–".to_owned(), words::weight)),
-            Cell::from(reading::number(value, "share").map_or_else(|| "–".to_owned(), words::share)),
+            Cell::from(
+                reading::number(value, "weight").map_or_else(|| "–".to_owned(), words::weight),
+            ),
+            Cell::from(
+                reading::number(value, "share").map_or_else(|| "–".to_owned(), words::share),
+            ),
             Cell::from(reading::text(value, "backend").unwrap_or("–")),
             Cell::toned(if Some(variant) == control { "control" } else { "" }, Tone::Dim),
         ]);
@@ -239,7 +249,8 @@ fn report(answer: &Answer, json: bool, console: &mut Console) -> Result<(), Faul
     };
     // Taking back a stop moves every unit of a variant, but no bucket.
     let is_undo = answer.json.get("undoes").is_some_and(|undoes| !undoes.is_null());
-    let moved = reading::whole(&answer.json, "buckets_moved").filter(|moved| *moved > 0 || !is_undo);
+    let moved =
+        reading::whole(&answer.json, "buckets_moved").filter(|moved| *moved > 0 || !is_undo);
     let moved = match moved {
         Some(moved) => format!("; {} of 10,000 buckets moved", words::count(moved)),
         None => String::new(),
@@ -257,7 +268,8 @@ fn report(answer: &Answer, json: bool, console: &mut Console) -> Result<(), Faul
 
 /// A name that is no variant is told before anything is sent.
 fn unknown_variant(experiment: &Value, name: &str, weights: &[(String, f64)]) -> Result<(), Fault> {
-    let known: Vec<&str> = reading::variants(experiment).into_iter().map(|(variant, _)| variant).collect();
+    let known: Vec<&str> =
+        reading::variants(experiment).into_iter().map(|(variant, _)| variant).collect();
     let unknown = weights.iter().find(|(variant, _)| !known.contains(&variant.as_str()));
     let Some((variant, _)) = unknown else { return Ok(()) };
     if known.is_empty() {

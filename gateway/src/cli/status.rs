@@ -27,15 +27,18 @@ fn screen(status: &Value, now: Timestamp, width: usize, paint: Paint) -> String 
     let config = status.get("config").unwrap_or(&Value::Null);
     let file = words::clean(reading::text(config, "file").unwrap_or("?")).into_owned();
     lines.push(match reading::time(config, "loaded_at") {
-        Some(at) => format!("config  {file}, read {} ({})", words::relative(now, at), words::utc(at)),
+        Some(at) => {
+            format!("config  {file}, read {} ({})", words::relative(now, at), words::utc(at))
+        }
         None => format!("config  {file}"),
     });
     lines.extend(recording(status));
     for (tone, warning) in warnings(status) {
         lines.push(paint.paint(tone, &words::clean(&warning)));
     }
-    for (title, table) in
-        [routes(status), experiments(status), shadows(status), backends(status)].into_iter().flatten()
+    for (title, table) in [routes(status), experiments(status), shadows(status), backends(status)]
+        .into_iter()
+        .flatten()
     {
         lines.push(String::new());
         lines.push(paint.paint(Tone::Bold, title));
@@ -96,23 +99,37 @@ fn warnings(status: &Value) -> Vec<(Tone, String)> {
     let under = |key: &str| status.get(key).unwrap_or(&Value::Null);
     if under("store").get("up").and_then(Value::as_bool) == Some(false) {
         let why = reading::text(under("store"), "last_error").unwrap_or("no reason given");
-        out.push((Tone::Bad, format!("! the store is down: {why}; outcomes wait on disk, changes are refused")));
+        out.push((
+            Tone::Bad,
+            format!("! the store is down: {why}; outcomes wait on disk, changes are refused"),
+        ));
     }
     if let Some(error) = reading::text(under("config"), "last_error") {
         // A problem has lines; here it is one.
         let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
         out.push((Tone::Bad, format!("! the last reload changed nothing: {error}")));
     }
-    if let Some(dropped) = reading::whole(under("recording"), "dropped").filter(|dropped| *dropped > 0) {
-        out.push((Tone::Warn, format!("! {} outcomes were dropped and are not stored", words::count(dropped))));
+    if let Some(dropped) =
+        reading::whole(under("recording"), "dropped").filter(|dropped| *dropped > 0)
+    {
+        out.push((
+            Tone::Warn,
+            format!("! {} outcomes were dropped and are not stored", words::count(dropped)),
+        ));
     }
     if under("draining").as_bool() == Some(true) {
-        out.push((Tone::Warn, "! draining: running requests finish, then the gateway stops".to_owned()));
+        out.push((
+            Tone::Warn,
+            "! draining: running requests finish, then the gateway stops".to_owned(),
+        ));
     }
     for experiment in reading::list(status, "experiments") {
         if experiment.get("differs_from_file").and_then(Value::as_bool) == Some(true) {
             let name = reading::text(experiment, "name").unwrap_or("?");
-            out.push((Tone::Warn, format!("! {name}: the live split differs from the file's; the live one counts")));
+            out.push((
+                Tone::Warn,
+                format!("! {name}: the live split differs from the file's; the live one counts"),
+            ));
         }
     }
     out
@@ -206,8 +223,12 @@ fn experiments(status: &Value) -> Option<(&'static str, Table)> {
             table.row([
                 Cell::toned(std::mem::take(&mut title), tone),
                 Cell::from(variant),
-                Cell::from(reading::number(value, "weight").map_or_else(|| "–".to_owned(), words::weight)),
-                Cell::from(reading::number(value, "share").map_or_else(|| "–".to_owned(), words::share)),
+                Cell::from(
+                    reading::number(value, "weight").map_or_else(|| "–".to_owned(), words::weight),
+                ),
+                Cell::from(
+                    reading::number(value, "share").map_or_else(|| "–".to_owned(), words::share),
+                ),
                 count(value, "requests"),
                 rate,
                 errors,
@@ -330,9 +351,13 @@ Backends
 
     #[test]
     fn a_store_that_is_down_comes_first() {
-        let status = json!({ "store": { "up": false, "last_error": "disk full" }, "draining": true });
+        let status =
+            json!({ "store": { "up": false, "last_error": "disk full" }, "draining": true });
         let said: Vec<String> = warnings(&status).into_iter().map(|(_, text)| text).collect();
-        assert_eq!(said[0], "! the store is down: disk full; outcomes wait on disk, changes are refused");
+        assert_eq!(
+            said[0],
+            "! the store is down: disk full; outcomes wait on disk, changes are refused"
+        );
         assert_eq!(said.len(), 2);
     }
 }

@@ -58,7 +58,8 @@ impl Table {
     /// Heading and rows, each indented by `indent`. If `width` is too small, the last column is cut;
     /// whatever is free text belongs there.
     pub(crate) fn lines(&self, indent: usize, width: usize, paint: Paint) -> Vec<String> {
-        let mut widths: Vec<usize> = self.columns.iter().map(|(name, _)| name.chars().count()).collect();
+        let mut widths: Vec<usize> =
+            self.columns.iter().map(|(name, _)| name.chars().count()).collect();
         for row in &self.rows {
             for (widest, cell) in widths.iter_mut().zip(row) {
                 *widest = (*widest).max(cell.text.chars().count());
@@ -96,7 +97,8 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let mut table = Table::new(&[("variant", Lean::Left), ("weight", Lean::Right), ("why", Lean::Left)]);
+        let mut table =
+            Table::new(&[("variant", Lean::Left), ("weight", Lean::Right), ("why", Lean::Left)]);
         table.row(["stable".into(), "90".into(), "a long story\x1b[1m".into()]);
         table.row(["canary".into(), "10".into()]);
         table

@@ -44,12 +44,26 @@ fn the_arguments_are_consistent() {
 #[test]
 fn help_and_version_are_answers() {
     let (exit, out, err) = weir(&["--version"]);
-    assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Done, concat!("weir ", env!("CARGO_PKG_VERSION"), "\n"), ""));
+    assert_eq!(
+        (exit, out.as_str(), err.as_str()),
+        (Exit::Done, concat!("weir ", env!("CARGO_PKG_VERSION"), "\n"), "")
+    );
     let (exit, out, _) = weir(&["--help"]);
     assert_eq!(exit, Exit::Done);
-    for command in
-        ["demo", "serve", "check", "schema", "key", "status", "split", "history", "undo", "stop", "assign", "completions"]
-    {
+    for command in [
+        "demo",
+        "serve",
+        "check",
+        "schema",
+        "key",
+        "status",
+        "split",
+        "history",
+        "undo",
+        "stop",
+        "assign",
+        "completions",
+    ] {
         assert!(out.contains(&format!("  {command} ")), "{command} is missing:\n{out}");
     }
 }
@@ -89,7 +103,10 @@ fn a_weight_that_is_none_is_told_before_anything_is_sent() {
          write NAME=NUMBER, as in stable=90 canary=10; weights are relative, 0 drains\n"
     );
     let (exit, _, err) = weir(&[&["split", "int8", "canary=-5"][..], &nobody].concat());
-    assert_eq!((exit, err.lines().next()), (Exit::Usage, Some("weir: the weight of \"canary\" is negative (-5)")));
+    assert_eq!(
+        (exit, err.lines().next()),
+        (Exit::Usage, Some("weir: the weight of \"canary\" is negative (-5)"))
+    );
 }
 
 #[test]
@@ -125,7 +142,10 @@ fn a_missing_configuration_exits_with_78() {
 fn the_schema_and_every_completion_are_printed() {
     let (exit, out, _) = weir(&["schema"]);
     assert_eq!(exit, Exit::Done);
-    assert!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["properties"]["server"].is_object());
+    assert!(
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()["properties"]["server"]
+            .is_object()
+    );
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (exit, out, _) = weir(&["completions", shell]);
         assert!(exit == Exit::Done && out.contains("weir"), "{shell}");

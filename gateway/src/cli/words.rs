@@ -92,7 +92,8 @@ pub(crate) fn utc(time: Timestamp) -> String {
 /// marks that reverse the direction of writing become escapes (T28).
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     let bad = |c: char| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(bad) {
         return Cow::Borrowed(text);
@@ -159,7 +160,17 @@ mod tests {
         let spans = [5, 61, 120, 299, 300, 3600, 7500, 90_000, 86_400 * 4].map(span);
         assert_eq!(
             spans,
-            ["5 s", "1 min 1 s", "2 min", "4 min 59 s", "5 min", "1 h", "2 h 5 min", "1 d 1 h", "4 d"]
+            [
+                "5 s",
+                "1 min 1 s",
+                "2 min",
+                "4 min 59 s",
+                "5 min",
+                "1 h",
+                "2 h 5 min",
+                "1 d 1 h",
+                "4 d"
+            ]
         );
         let now: Timestamp = "2026-11-22T19:20:21Z".parse().unwrap();
         let at = |text: &str| relative(now, text.parse().unwrap());

@@ -29,7 +29,10 @@ impl Folder {
             builder.recursive(true);
             let made = builder.create(&path).and_then(|()| path.canonicalize());
             let path = made.map_err(|error| {
-                Fault::failed(format!("cannot use {}: {error}", path.display()), "name another --dir")
+                Fault::failed(
+                    format!("cannot use {}: {error}", path.display()),
+                    "name another --dir",
+                )
             })?;
             return Ok(Self { path, removed: false });
         }
@@ -78,10 +81,12 @@ impl Folder {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Err(_) | Ok(()) => {}
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
             file.write_all(text.as_bytes())
         };
-        written().map_err(|error| Fault::failed(format!("cannot write {}: {error}", path.display()), ""))
+        written()
+            .map_err(|error| Fault::failed(format!("cannot write {}: {error}", path.display()), ""))
     }
 }
 

@@ -203,7 +203,8 @@ impl Target {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static("/v1/chat/completions");
         let headers = request.headers_mut();
-        let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        let text =
+            |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         headers.insert(HOST, text(self.edge.to_string()));
         headers.insert(AUTHORIZATION, self.credential.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -65,14 +65,16 @@ impl Model {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let server = Arc::new(Server { manner, tokens: Arc::clone(&tokens), prose: Prose::new() });
-        let thread = std::thread::Builder::new().name(format!("model-{}", manner.name)).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serve(listener, server) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
+        let thread = std::thread::Builder::new().name(format!("model-{}", manner.name)).spawn(
+            move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = serve(listener, server) => {}
+                        _ = stopped => {}
+                    }
+                });
+            },
+        )?;
         Ok(Self { address, tokens, stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -131,7 +133,8 @@ impl Server {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/health") => whole(StatusCode::OK, &json!({ "status": "ok" })),
             (&Method::GET, "/v1/models") => {
-                let model = json!({ "id": format!("demo-{}", self.manner.name), "object": "model" });
+                let model =
+                    json!({ "id": format!("demo-{}", self.manner.name), "object": "model" });
                 whole(StatusCode::OK, &json!({ "object": "list", "data": [model] }))
             }
             (&Method::POST, "/v1/chat/completions") => self.chat(request).await,
@@ -202,7 +205,12 @@ impl Server {
         let (sender, receiver) = mpsc::channel(4);
         let tokens = Arc::clone(&self.tokens);
         tokio::spawn(async move {
-            let events = Events { id, model: asked.model, created: Timestamp::now().as_second(), usage: asked.usage };
+            let events = Events {
+                id,
+                model: asked.model,
+                created: Timestamp::now().as_second(),
+                usage: asked.usage,
+            };
             let role = json!({ "role": "assistant", "content": "", "refusal": null });
             let mut sent = 0_u64;
             let mut alive = sender.send(events.chunk(&role, None)).await.is_ok();
@@ -248,7 +256,8 @@ struct Events {
 
 impl Events {
     fn chunk(&self, delta: &Value, finish: Option<&str>) -> Bytes {
-        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
+        let choice =
+            json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
         // A client that asked for usage finds the member in every event, null until the last.
         self.event(json!([choice]), self.usage.then_some(Value::Null))
     }
@@ -284,11 +293,13 @@ fn usage(prompt: u64, completion: u64) -> Value {
 fn asked(body: &[u8]) -> Result<Asked, &'static str> {
     let body: Value = serde_json::from_slice(body).map_err(|_| "the body is not JSON")?;
     let model = body.get("model").and_then(Value::as_str).ok_or("`model` must be a string")?;
-    let messages = body.get("messages").and_then(Value::as_array).ok_or("`messages` must be a list")?;
+    let messages =
+        body.get("messages").and_then(Value::as_array).ok_or("`messages` must be a list")?;
     if messages.is_empty() {
         return Err("`messages` must not be empty");
     }
-    let most = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(name)?.as_u64());
+    let most =
+        ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(name)?.as_u64());
     let usage = body.pointer("/stream_options/include_usage").and_then(Value::as_bool);
     Ok(Asked {
         model: model.to_owned(),
@@ -320,14 +331,18 @@ fn log_normal(spread: f64, random: &mut fastrand::Rng) -> f64 {
 }
 
 fn whole(status: StatusCode, body: &Value) -> Response<Said> {
-    let mut response = Response::new(Said { first: Some(Bytes::from(body.to_string())), more: None });
+    let mut response =
+        Response::new(Said { first: Some(Bytes::from(body.to_string())), more: None });
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 fn refusal(status: StatusCode, kind: &str, why: &str) -> Response<Said> {
-    whole(status, &json!({ "error": { "message": why, "type": kind, "param": null, "code": null } }))
+    whole(
+        status,
+        &json!({ "error": { "message": why, "type": kind, "param": null, "code": null } }),
+    )
 }
 
 /// The body of an answer: at once, or as it comes.
@@ -349,7 +364,9 @@ impl http_body::Body for Said {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         match &mut self.more {
-            Some(more) => more.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Some(more) => {
+                more.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+            }
             None => Poll::Ready(None),
         }
     }
@@ -407,8 +424,10 @@ mod tests {
     #[test]
     fn a_plain_answer_counts_its_words() {
         let model = model(0.0);
-        let (head, body) =
-            post(&model, r#"{"model":"m","messages":[{"role":"user","content":"what is a weir"}]}"#);
+        let (head, body) = post(
+            &model,
+            r#"{"model":"m","messages":[{"role":"user","content":"what is a weir"}]}"#,
+        );
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
         let body: Value = serde_json::from_str(&body).unwrap();
         let text = body["choices"][0]["message"]["content"].as_str().unwrap();
@@ -428,7 +447,8 @@ mod tests {
         let (head, body) = post(&model, ask);
         assert!(head.contains("content-type: text/event-stream"), "{head}");
         let events: Vec<&str> = body.split_terminator("\n\n").collect();
-        let data: Vec<&str> = events.iter().map(|event| event.strip_prefix("data: ").unwrap()).collect();
+        let data: Vec<&str> =
+            events.iter().map(|event| event.strip_prefix("data: ").unwrap()).collect();
         assert_eq!(data.len(), 1 + 3 + 1 + 1 + 1, "role, three words, end, usage, done: {body}");
         assert_eq!(*data.last().unwrap(), "[DONE]");
         let event = |at: usize| serde_json::from_str::<Value>(data[at]).unwrap();
@@ -436,7 +456,11 @@ mod tests {
         assert_eq!(event(0)["choices"][0]["delta"]["role"], "assistant");
         assert_eq!(event(0)["usage"], Value::Null);
         for at in 1..=3 {
-            assert!(event(at)["choices"][0]["delta"]["content"].as_str().is_some_and(|word| !word.is_empty()));
+            assert!(
+                event(at)["choices"][0]["delta"]["content"]
+                    .as_str()
+                    .is_some_and(|word| !word.is_empty())
+            );
             assert_eq!(event(at)["choices"][0]["finish_reason"], Value::Null);
         }
         assert_eq!(event(4)["choices"][0]["finish_reason"], "length");

@@ -52,7 +52,10 @@ impl View {
     /// `None` if the experiment is not in it, as when somebody took it out of the file.
     pub(crate) fn read(status: &Value, shadow_rates: (f64, f64), now: Timestamp) -> Option<Self> {
         let named = |list: &str, wanted: &str| {
-            reading::list(status, list).iter().find(|each| reading::text(each, "name") == Some(wanted)).cloned()
+            reading::list(status, list)
+                .iter()
+                .find(|each| reading::text(each, "name") == Some(wanted))
+                .cloned()
         };
         let experiment = named("experiments", EXPERIMENT)?;
         let state = reading::text(&experiment, "state").unwrap_or("?").to_owned();
@@ -89,10 +92,14 @@ impl View {
             });
             if count("dropped") > 0 {
                 let dropped = words::count(count("dropped"));
-                trouble.push(format!("{dropped} copies for {SHADOW} were dropped, so that no client waits"));
+                trouble.push(format!(
+                    "{dropped} copies for {SHADOW} were dropped, so that no client waits"
+                ));
             }
         }
-        if let Some(error) = status.get("config").and_then(|config| reading::text(config, "last_error")) {
+        if let Some(error) =
+            status.get("config").and_then(|config| reading::text(config, "last_error"))
+        {
             let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
             trouble.push(format!("the last reload changed nothing: {}", words::clean(&error)));
         }
@@ -145,8 +152,10 @@ impl View {
         let mut lines = vec![heading, String::new(), paint.paint(Tone::Dim, &titles)];
         for row in &self.rows {
             let errors = row.errors.map_or_else(|| "–".to_owned(), words::failures);
-            let tone = if row.errors.is_some_and(|rate| rate >= 0.01) { Tone::Bad } else { Tone::Plain };
-            let [p50, p95, p99] = row.quantiles.map(|q| q.map_or_else(|| "–".to_owned(), words::latency));
+            let tone =
+                if row.errors.is_some_and(|rate| rate >= 0.01) { Tone::Bad } else { Tone::Plain };
+            let [p50, p95, p99] =
+                row.quantiles.map(|q| q.map_or_else(|| "–".to_owned(), words::latency));
             lines.push(format!(
                 "  {}{}  {} {:>7}  {:>8}  {:>5}  {}  {p50:>6}  {p95:>6}  {p99:>6}{}",
                 paint.paint(row.tone, &format!("{:<8}", words::cut(&row.name, 8))),
@@ -162,13 +171,22 @@ impl View {
         lines.push(String::new());
         lines.push(format!("  {}", words::cut(&self.change, width.saturating_sub(3))));
         for trouble in &self.trouble {
-            lines.push(format!("  {}", paint.paint(Tone::Warn, &words::cut(trouble, width.saturating_sub(3)))));
+            lines.push(format!(
+                "  {}",
+                paint.paint(Tone::Warn, &words::cut(trouble, width.saturating_sub(3)))
+            ));
         }
         if !running {
-            let text = format!("{} serves all traffic now; `undo` takes the split up again", self.serving());
+            let text = format!(
+                "{} serves all traffic now; `undo` takes the split up again",
+                self.serving()
+            );
             lines.push(format!("  {}", paint.paint(Tone::Warn, &text)));
         }
-        lines.push(paint.paint(Tone::Dim, "  req/s, latencies and tokens/s over the last 10 s · Ctrl-C stops everything"));
+        lines.push(paint.paint(
+            Tone::Dim,
+            "  req/s, latencies and tokens/s over the last 10 s · Ctrl-C stops everything",
+        ));
         lines
     }
 
@@ -254,7 +272,10 @@ impl Rising {
         if seconds == 0.0 {
             return (0.0, 0.0);
         }
-        #[expect(clippy::cast_precision_loss, reason = "what happens in ten seconds is far below 2^53")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "what happens in ten seconds is far below 2^53"
+        )]
         let rate = |at: usize| counts[at].saturating_sub(before[at]) as f64 / seconds;
         (rate(0), rate(1))
     }
@@ -328,7 +349,10 @@ mod tests {
     #[test]
     fn a_stopped_experiment_says_who_serves() {
         let lines = view("stopped").lines(100, Paint { on: false });
-        assert!(lines.iter().any(|line| line.contains("stable serves all traffic now")), "{lines:#?}");
+        assert!(
+            lines.iter().any(|line| line.contains("stable serves all traffic now")),
+            "{lines:#?}"
+        );
         assert!(lines[3].contains("    0 %"), "{}", lines[3]);
     }
 

@@ -89,7 +89,13 @@ mod tests {
         let folder = Folder::open(None).unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let model = SocketAddr::from(([127, 0, 0, 1], 9000));
-        let at = Addresses { edge: loopback, admin: loopback, stable: model, canary: model, next: model };
+        let at = Addresses {
+            edge: loopback,
+            admin: loopback,
+            stable: model,
+            canary: model,
+            next: model,
+        };
         let made = certificates::make(loopback.ip()).unwrap();
         folder.write("edge.pem", &made.chain).unwrap();
         folder.write("edge.key", &made.key).unwrap();

@@ -359,8 +359,12 @@ impl Tallies {
     /// Sums per (route, experiment, variant) over all revisions of this process, in a stable order:
     /// what counters show.
     pub fn by_variant(&self) -> Vec<(TallyKey, Tally)> {
+        // Both locks at once, in the order of `retire`: a cell must not be seen in neither.
+        let live = self.live.lock();
         let mut sums: HashMap<TallyKey, Tally> = self.retired.lock().clone();
-        for cell in self.cells() {
+        let cells: Vec<Arc<Cell>> = live.values().cloned().collect();
+        drop(live);
+        for cell in cells {
             let key = TallyKey { revision: 0, ..cell.key };
             sums.entry(key).or_default().merge(&cell.merged());
         }

@@ -130,6 +130,37 @@ impl Drop for Busy {
     }
 }
 
+/// An attempt that has not come to a result. Dropped before it has (the client left), it is counted
+/// as cancelled, and a trial that it was is given up, so that the next request may try (F06, F10).
+struct Trying<'a> {
+    backend: &'a Backend,
+    endpoint: &'a Endpoint,
+    worker: usize,
+    again: bool,
+    over: bool,
+}
+
+impl<'a> Trying<'a> {
+    fn begin(backend: &'a Backend, endpoint: &'a Endpoint, worker: usize, attempt: u32) -> Self {
+        Self { backend, endpoint, worker, again: attempt > 1, over: false }
+    }
+
+    fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.endpoint.health.gave_up();
+            let counts = &self.backend.life.counts[self.worker];
+            let cancelled = &counts.attempts[AttemptResult::Cancelled as usize];
+            bump(&cancelled[usize::from(self.again)], 1);
+        }
+    }
+}
+
 /// Takes a place at the backend (L13).
 fn enter(backend: &Backend) -> bool {
     let most = backend.max_in_flight.unwrap_or(u32::MAX);
@@ -260,7 +291,10 @@ impl Sender<'_> {
             }
             let busy = Busy::enter(backend, &endpoint);
             record.attempt(backend, &endpoint);
-            let failed = match self.attempt(backend, &endpoint, busy, record).await {
+            let trying = Trying::begin(backend, &endpoint, self.cx.worker.id, attempt);
+            let tried = self.attempt(backend, &endpoint, busy, record).await;
+            trying.over();
+            let failed = match tried {
                 Ok(got) => return Ok(got),
                 Err(failed) => failed,
             };

@@ -55,7 +55,6 @@ pub struct Record {
     sent: Option<Instant>,
     first_byte: Option<Instant>,
     first_out: Option<Instant>,
-    attempts: Vec<u8>,
 }
 
 impl std::fmt::Debug for Record {
@@ -111,7 +110,6 @@ impl Record {
             sent: None,
             first_byte: None,
             first_out: None,
-            attempts: Vec::new(),
         }
     }
 
@@ -254,7 +252,24 @@ impl Record {
         let again = usize::from(self.row().attempts > 1);
         let counts = &backend.life.counts[self.cx.worker.id];
         bump(&counts.attempts[result as usize][again], 1);
-        self.attempts.push(result as u8);
+    }
+
+    /// The limits of the caller's key, if it has any.
+    pub fn key_state(&self) -> Option<&crate::limits::KeyState> {
+        self.places.as_ref()?.key.as_deref()
+    }
+
+    /// `server-timing`: waiting for a connection, for the backend's first byte, and what was ours.
+    pub fn server_timing(&self) -> Option<String> {
+        let (sent, first_byte) = (self.sent?, self.first_byte?);
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let before = sent.saturating_duration_since(self.started).saturating_sub(self.connect);
+        Some(format!(
+            "connect;dur={:.3}, upstream;dur={:.3}, gateway;dur={:.3}",
+            ms(self.connect),
+            ms(first_byte.saturating_duration_since(sent)),
+            ms(before + first_byte.elapsed()),
+        ))
     }
 
     /// What the answer said about tokens.
@@ -364,6 +379,12 @@ impl Record {
         }
         if let (Some(cell), Some(outcome)) = (self.cell(), row.outcome) {
             cell.add(worker.id, &row, outcome);
+        }
+        if self.cx.snapshot.sample_errors
+            && row.outcome.is_some_and(|o| o.is_failure() || o == Outcome::GatewayError)
+        {
+            // Decided at the end, from timestamps that are kept anyway.
+            row.sampled = true;
         }
         self.places = None;
         worker.shared.recorder.finish(worker.id, counters, row, ack);

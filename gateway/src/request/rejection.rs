@@ -325,6 +325,7 @@ impl Rejection {
     }
 
     /// `error.type` and `x-weir-error`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the flag names the rest")]
     fn code(&self, told: &Told) -> &'static str {
         match self {
             Self::Internal => "internal",
@@ -342,6 +343,7 @@ impl Rejection {
         matches!(self, Self::Refused(_) | Self::Body(_) | Self::Draining)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "coming again helps only with these")]
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited { retry_after, .. } => {
@@ -437,6 +439,7 @@ impl Shape {
                     400..=499 => "invalid_request_error",
                     _ => "server_error",
                 };
+                #[expect(clippy::wildcard_enum_match_arm, reason = "OpenAI names only these")]
                 let (param, code) = match rejection {
                     Rejection::NoModel { .. } => (Some("model"), "model_not_found"),
                     Rejection::Unauthenticated(_) => (None, "invalid_api_key"),

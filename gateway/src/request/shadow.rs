@@ -26,6 +26,10 @@ use crate::request::Cx;
 use crate::snapshot::{RoutePlan, ShadowPlan, names};
 use crate::telemetry::counters::bump;
 
+/// Most bytes of one answer to a copy that are read (T26). Far above what a model says; what is
+/// larger is broken off and counted as an error.
+const MOST_READ: usize = 64 << 20;
+
 /// Copies of one shadow under way on one worker.
 #[derive(Default)]
 pub struct Gate {
@@ -209,8 +213,7 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
     let worker = &cx.worker;
     let backend: &Arc<Backend> = &cx.snapshot.backends[plan.backend];
     let set = backend.life.endpoints.load_full();
-    let uptime = worker.shared.backends.uptime();
-    let endpoint = balance::choose(backend, &set, 0, None, uptime).ok_or(())?;
+    let endpoint = balance::choose_aside(&set).ok_or(())?;
     let route = &cx.snapshot.routes[job.route];
     let limits = policies::framing::HeadLimits {
         target_bytes: 0,
@@ -236,6 +239,7 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
         let content_type = parts.headers.get(http::header::CONTENT_TYPE);
         BodyKind::of_content_type(content_type.and_then(|v| v.to_str().ok()).unwrap_or(""))
     };
+    let mut read = 0;
     match lease {
         Lease::H1(mut connection) => {
             let response = connection.send(request).await.map_err(|_| ())?;
@@ -244,6 +248,10 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
             let mut body = H1Body::new(incoming, connection);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
                 if let Some(data) = frame.map_err(|_| ())?.data_ref() {
+                    read += data.len();
+                    if read > MOST_READ {
+                        return Err(());
+                    }
                     reader.feed(data);
                 }
             }
@@ -258,6 +266,10 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
             let mut reader = UsageReader::new(kind(&parts));
             while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
                 if let Some(data) = frame.map_err(|_| ())?.data_ref() {
+                    read += data.len();
+                    if read > MOST_READ {
+                        return Err(());
+                    }
                     reader.feed(data);
                 }
             }

@@ -24,7 +24,7 @@ use crate::snapshot::names;
 #[derive(Debug)]
 pub enum ResponseBody {
     /// The gateway's own words.
-    Own(Option<Bytes>, Option<Record>),
+    Own(Option<Bytes>, Option<Box<Record>>),
     /// A backend's answer.
     Backend(Box<StreamBack>),
 }
@@ -67,8 +67,38 @@ fn add_request_id(cx: &Cx, headers: &mut http::HeaderMap, record: &Record) {
     if let Some(value) = cx.worker.header_of(record.id_text().as_str().as_bytes()) {
         headers.insert(&names::REQUEST_ID, value);
     }
+    if let Some(state) = record.key_state() {
+        add_rate_limits(cx, headers, state);
+    }
     if cx.conn.draining.get() && record.is_http1() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// What is left of the key's limits, as OpenAI's clients read it.
+fn add_rate_limits(cx: &Cx, headers: &mut http::HeaderMap, state: &crate::limits::KeyState) {
+    let now = cx.worker.shared.backends.nanos();
+    let sets = [
+        (
+            &state.requests,
+            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+        ),
+        (
+            &state.tokens,
+            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+        ),
+    ];
+    for (limit, [most, left, reset]) in sets {
+        let Some(limit) = limit else { continue };
+        for (name, number) in [(most, limit.burst()), (left, limit.remaining(now))] {
+            if let Some(value) = cx.worker.header_of_number(number) {
+                headers.insert(name, value);
+            }
+        }
+        let text = format!("{}ms", limit.reset_after(now).as_millis());
+        if let Some(value) = cx.worker.header_of(text.as_bytes()) {
+            headers.insert(reset, value);
+        }
     }
 }
 
@@ -84,7 +114,7 @@ pub fn own(cx: &Cx, response: Response<Bytes>, mut record: Record) -> Response<R
         row.response_bytes = body.len() as u64;
         row.complete = true;
     }
-    Response::from_parts(parts, ResponseBody::Own(Some(body), Some(record)))
+    Response::from_parts(parts, ResponseBody::Own(Some(body), Some(Box::new(record))))
 }
 
 /// A backend's answer, made fit for the client.
@@ -105,6 +135,12 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
     add_request_id(cx, headers, &record);
     if let Some(place) = shown {
         receipt::add(cx, headers, &mut record, place);
+    }
+    if record.route_and_inspect().is_some_and(|(at, _)| cx.snapshot.routes[at].server_timing)
+        && let Some(timing) = record.server_timing()
+        && let Some(value) = cx.worker.header_of(timing.as_bytes())
+    {
+        headers.insert(&names::SERVER_TIMING, value);
     }
 
     let content_type = headers

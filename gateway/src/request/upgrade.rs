@@ -143,7 +143,7 @@ pub fn switch(cx: &Cx, upgraded: Upgraded, mut record: Record) -> Response<Respo
     let Some(connection) = connection else {
         record.ended(Outcome::of_status(parts.status.as_u16()), None, true);
         record.row().response_bytes = refusal.len() as u64;
-        return Response::from_parts(parts, ResponseBody::Own(Some(refusal), Some(record)));
+        return Response::from_parts(parts, ResponseBody::Own(Some(refusal), Some(Box::new(record))));
     };
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

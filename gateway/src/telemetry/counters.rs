@@ -132,8 +132,9 @@ pub fn lower(counter: &AtomicU64, by: u64) {
 impl WorkerCounters {
     /// A credential was refused.
     pub fn denied(&self, why: Denied) {
-        let index = AUTH_RESULTS.iter().position(|result| *result == why.as_str());
-        bump(&self.auth[index.unwrap_or(0)], 1);
+        if let Some(index) = AUTH_RESULTS.iter().position(|result| *result == why.as_str()) {
+            bump(&self.auth[index], 1);
+        }
     }
 
     /// Time that was ours in one request.

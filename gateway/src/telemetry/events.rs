@@ -147,8 +147,15 @@ pub fn stopped() {
     event(Severity::Info, "weir.stopped", &[]);
 }
 
-/// Something coped with that is nobody's request.
+/// Something coped with that is nobody's request. At most one line a second: what goes wrong here
+/// can go wrong with every connection.
 pub fn warning(name: &str, error: &str) {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = crate::clock::unix_nanos() / 1_000_000_000;
+    if LAST.swap(now, Relaxed) == now {
+        return;
+    }
     event(Severity::Warn, name, &[("error", json!(error))]);
 }
 

@@ -88,7 +88,11 @@ pub fn event(severity: Severity, name: &str, members: &[(&str, serde_json::Value
         line.push(b':');
         match value {
             serde_json::Value::String(text) => string(&mut line, text),
-            other => drop(serde_json::to_writer(&mut line, other)),
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_) => drop(serde_json::to_writer(&mut line, value)),
         }
     }
     line.extend_from_slice(b"}\n");

@@ -1,0 +1,281 @@
+//! Crashes, full disks, locked files: what was promised is there, and what is lost is counted.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::json;
+use weir_tests::{Client, backend, gateway, millis, seconds, until_async};
+
+use crate::recording::{
+    assert_accounts_balance, database, is_stored, request_id, split, sum_of,
+};
+
+/// Clients that ask without a pause until told to stop, and remember when which answer was whole.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    failed: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<(String, Instant)>>>,
+}
+
+impl Load {
+    pub(crate) fn start(client: &Client, path: &'static str, callers: usize) -> Self {
+        let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let tasks = (0..callers)
+            .map(|caller| {
+                let client = client.apart().header("x-user-id", &format!("u{caller}"));
+                let (stop, failed) = (Arc::clone(&stop), Arc::clone(&failed));
+                tokio::spawn(async move {
+                    let mut answered = Vec::new();
+                    while !stop.load(Relaxed) {
+                        match client.post(path, "{}").within(seconds(10)).attempt().await {
+                            Ok(answer) if answer.status == 200 && answer.error.is_none() => {
+                                answered.push((request_id(&answer), Instant::now()));
+                            }
+                            _ => drop(failed.fetch_add(1, Relaxed)),
+                        }
+                    }
+                    answered
+                })
+            })
+            .collect();
+        Self { stop, failed, tasks }
+    }
+
+    /// How many requests failed so far.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
+    }
+
+    /// Stops it: what was answered.
+    pub(crate) async fn stop(self) -> Vec<(String, Instant)> {
+        self.stop.store(true, Relaxed);
+        let mut all = Vec::new();
+        for task in self.tasks {
+            all.extend(task.await.unwrap());
+        }
+        all
+    }
+}
+
+fn integrity(database: &Connection) -> String {
+    database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
+}
+
+/// D4, D7, F19.
+#[tokio::test]
+async fn kill_9_under_load_loses_the_last_moments_at_most_and_says_how_many() {
+    let model = backend().answers("x").counts_only().start().await;
+    let prepared = gateway(split(&model, &model)).write();
+    let callers = 6;
+    let mut key = None;
+    let mut acknowledged = 0;
+    for round in 0..10 {
+        let weir = prepared.spawn().await;
+        assert!(weir.took < seconds(2), "start {round} took {:?}", weir.took);
+        let key = match &key {
+            Some(key) => key,
+            None => key.insert(weir.make_key("client").await),
+        };
+        let load = Load::start(&weir.client(key), "/v1/chat/completions", callers);
+        tokio::time::sleep(millis(400)).await;
+        let killed = Instant::now();
+        weir.kill();
+        let answered = load.stop().await;
+        assert!(answered.len() > 20, "{} answers in round {round}", answered.len());
+        acknowledged += answered.len();
+
+        let weir = prepared.spawn().await;
+        assert!(weir.took < seconds(2), "start after kill {round} took {:?}", weir.took);
+        let database = database(&prepared.dir);
+        assert_eq!(integrity(&database), "ok");
+        let old = |at: &Instant| killed.saturating_duration_since(*at) > millis(100);
+        let missing: Vec<Duration> = answered
+            .iter()
+            .filter(|(id, at)| old(at) && !is_stored(&database, id))
+            .map(|(_, at)| killed.saturating_duration_since(*at))
+            .collect();
+        assert!(missing.is_empty(), "round {round}: lost although old: {missing:?}");
+        let late = answered.iter().filter(|(_, at)| !old(at)).count();
+        let (greatest, stored): (usize, usize) = database
+            .query_row(
+                "SELECT max(o.seq), count(*) FROM outcomes o
+                 WHERE o.boot = (SELECT max(boot) FROM outcomes)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        assert!(greatest - stored <= late + callers, "{greatest} - {stored}, {late} were late");
+        let counted: (usize, usize) = database
+            .query_row(
+                "SELECT greatest_seq, stored FROM boots
+                 WHERE id = (SELECT max(boot) FROM outcomes)",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        assert_eq!(counted, (greatest, stored), "the running counts of D4");
+        weir.kill();
+    }
+    let weir = prepared.spawn().await;
+    assert_eq!(weir.get("/status").await["recording"]["pending"], 0);
+    let rows: i64 = database(&prepared.dir)
+        .query_row("SELECT count(DISTINCT request_id) FROM outcomes", [], |row| row.get(0))
+        .unwrap();
+    println!("{acknowledged} acknowledged, {rows} stored");
+}
+
+#[tokio::test]
+async fn f13_a_locked_store_does_not_touch_requests_and_its_rows_come_later() {
+    let model = backend().answers("x").start().await;
+    let gateway = gateway(split(&model, &model)).start().await;
+    let client = gateway.client();
+    assert_eq!(client.get("/rest/warm").await.status, 200);
+
+    let other = Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
+    other.busy_timeout(seconds(5)).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let locked = Instant::now();
+    let (mut ids, mut slowest) = (Vec::new(), Duration::ZERO);
+    while locked.elapsed() < seconds(3) {
+        let answer = client.get("/rest/x").await;
+        assert_eq!(answer.status, 200);
+        slowest = slowest.max(answer.total);
+        ids.push(request_id(&answer));
+    }
+    assert!(slowest < millis(800), "a request took {slowest:?}");
+    let reader = database(&gateway.prepared.dir);
+    assert!(!is_stored(&reader, ids.last().unwrap()), "the lock has no effect");
+    other.execute_batch("COMMIT").unwrap();
+
+    let accounts = assert_accounts_balance(&gateway).await;
+    assert_eq!(accounts["dropped"], 0, "{accounts}");
+    let missing = ids.iter().filter(|id| !is_stored(&reader, id)).count();
+    assert_eq!(missing, 0, "of {}", ids.len());
+}
+
+/// D5, L16: memory, then the spool, then counted drops; all of it is in the store afterwards.
+#[tokio::test]
+async fn what_neither_memory_nor_spool_can_hold_is_dropped_and_counted() {
+    let model = backend().answers("x").counts_only().start().await;
+    let gateway =
+        gateway(split(&model, &model)).recording("spool_bytes = \"1MiB\"").start().await;
+    let client = gateway.client().h2();
+    let other = Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
+    other.busy_timeout(seconds(5)).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let load = Load::start(&client, "/rest/x", 32);
+    // Beyond its patience with locks, the store counts as away.
+    until_async(seconds(30), || async {
+        let status = gateway.get("/status").await;
+        let recording = &status["recording"];
+        if recording["dropped_by_reason"]["spool_full"].as_u64() > Some(0) {
+            return Ok(());
+        }
+        tokio::time::sleep(millis(50)).await;
+        Err(recording.to_string())
+    })
+    .await;
+    let now = gateway.get("/status").await;
+    assert!(now["recording"]["spooled"].as_u64() > Some(0), "{now:#}");
+    assert!(now["recording"]["spool_bytes"].as_u64() <= Some(1 << 20), "{now:#}");
+    assert_eq!(now["store"]["up"], false);
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(load.failed(), 0, "no request failed");
+    let answered = load.stop().await;
+
+    let accounts = assert_accounts_balance(&gateway).await;
+    assert_eq!(accounts["assigned"], answered.len());
+    assert_eq!(accounts["dropped"], accounts["dropped_by_reason"]["spool_full"], "{accounts}");
+    assert_eq!(accounts["spool_bytes"], 0, "{accounts}");
+    let reader = database(&gateway.prepared.dir);
+    let rows: u64 = reader
+        .query_row("SELECT count(*) FROM outcomes", [], |row| row.get::<_, i64>(0))
+        .unwrap()
+        .try_into()
+        .unwrap();
+    assert_eq!(accounts["recorded"], rows);
+    let metrics = gateway.metrics().await;
+    let told = sum_of(&metrics, "weir_outcomes_total", "reason=\"spool_full\"");
+    assert_eq!(told as u64, accounts["dropped"].as_u64().unwrap());
+}
+
+/// A small file system that is unmounted at the end; none without the right to mount.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+            .arg(at)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn f12_a_full_disk_stops_no_request_and_recovers_without_a_restart() {
+    let temp = tempfile::tempdir().unwrap();
+    let full = temp.path().join("disk");
+    let Some(_disk) = SmallDisk::mount(&full) else {
+        println!("SKIPPED: a small file system cannot be mounted here");
+        return;
+    };
+    let spool = temp.path().join("spool");
+    let model = backend().answers("x").start().await;
+    let gateway = gateway(format!("[telemetry]\naccess_log = \"off\"\n{}", split(&model, &model)))
+        .in_dir(&full)
+        .recording(&format!("spool = \"{}\"", spool.display()))
+        .start()
+        .await;
+    let client = gateway.client();
+    assert_eq!(client.get("/rest/warm").await.status, 200);
+    gateway.accounts().await;
+
+    let filler = full.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    while std::io::Write::write_all(&mut file, &[0; 64]).is_ok() {}
+    let mut ids = Vec::new();
+    until_async(seconds(10), || {
+        let request = client.get("/rest/x");
+        let (gateway, ids) = (&gateway, &mut ids);
+        let began = async move {
+            for _ in 0..20 {
+                ids.push(String::new());
+            }
+            let answer = request.await;
+            assert_eq!(answer.status, 200);
+            *ids.last_mut().unwrap() = request_id(&answer);
+            let status = gateway.get("/status").await;
+            status["store"]["up"] == false && status["recording"]["pending"].as_u64() > Some(10)
+        };
+        // Borrowed one at a time: awaited before the next is made.
+        futures_now(began)
+    })
+    .await;
+    ids.retain(|id| !id.is_empty());
+    let refused = gateway.api().post("/api/v1/keys", json!({"name": "k", "role": "client"}).to_string());
+    let refused = refused.await;
+    assert!(refused.status.is_server_error(), "D1: {} {}", refused.status, refused.text());
+
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    let accounts = assert_accounts_balance(&gateway).await;
+    assert_eq!(accounts["dropped"], 0, "{accounts}");
+    let reader = database(&full);
+    assert_eq!(integrity(&reader), "ok");
+    assert_eq!(ids.iter().filter(|id| !is_stored(&reader, id)).count(), 0);
+    assert_eq!(gateway.get("/status").await["store"]["up"], true);
+}

@@ -37,6 +37,9 @@ pub enum ChangeError {
     /// The file owns it.
     #[error("experiment {0:?} is owned by the file (`owner = \"file\"`); change it there and reload")]
     OwnedByFile(String),
+    /// The file declares it.
+    #[error("key {0:?} is declared in the file; take it out there and reload")]
+    DeclaredInFile(String),
     /// Somebody was faster.
     #[error("revision {seen} is not in force any more: {by} made revision {current}")]
     Stale {
@@ -711,17 +714,21 @@ impl Changes {
     pub async fn revoke_key(
         &self,
         id: &str,
-        may: impl Fn(Role) -> bool,
+        may: impl Fn(Role, &Grants) -> bool,
         actor: &Actor,
     ) -> Result<KeyRow, ChangeError> {
         let mut state = self.state.lock().await;
         let Some(place) = state.keys.iter().position(|key| key.id == id) else {
+            if state.plan.declared_keys.iter().any(|key| *key.name == *id) {
+                return Err(ChangeError::DeclaredInFile(id.to_owned()));
+            }
             return Err(ChangeError::Missing(format!("key {id:?} does not exist")));
         };
         let before = state.keys[place].clone();
-        if !before.role.parse().is_ok_and(may) {
+        let routes = grants(before.routes.as_ref().map(|r| r.iter().map(|name| &**name).collect()));
+        if !before.role.parse().is_ok_and(|role| may(role, &routes)) {
             return Err(ChangeError::Forbidden(format!(
-                "this credential may not revoke a key of role {}",
+                "this credential may not revoke a key of role {} for these routes",
                 before.role
             )));
         }

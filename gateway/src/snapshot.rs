@@ -58,6 +58,8 @@ pub struct RoutePlan {
     pub name: Name,
     /// Its path pattern, for telemetry.
     pub pattern: Name,
+    /// The model that its requests ask for, if it takes only those.
+    pub model: Option<Name>,
     /// Serves when no experiment decides.
     pub backend: usize,
     /// Deadlines.
@@ -301,6 +303,7 @@ fn route_plan(
     RoutePlan {
         name,
         pattern: intern(&route.pattern),
+        model: route.rule.model.as_deref().map(intern),
         backend: route.backend,
         deadlines: Deadlines {
             connect: route.timeouts.connect,

@@ -5,4 +5,20 @@
     reason = "test code: a panic is how a test fails, and it says where"
 )]
 
+mod drain;
+mod durability;
+mod recording;
+mod reload;
 mod split;
+mod wire_kit;
+mod wire_limits;
+mod wire_smuggling;
+mod telemetry;
+mod failure_times;
+mod failure_broken;
+mod failure_pools;
+mod failure_clients;
+mod failure_limits;
+mod failure_links;
+mod shadow;
+mod experiments;

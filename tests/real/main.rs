@@ -11,6 +11,7 @@
 mod setup;
 mod openai_sdk;
 mod anthropic_sdk;
+mod tee;
 mod language_model;
 mod mlserver;
 mod grpc;

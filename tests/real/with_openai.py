@@ -61,7 +61,7 @@ limited = client(os.environ["LIMITED_KEY"])
 
 tell({
     "plain": {"text": plain.choices[0].message.content, "tokens": plain.usage.completion_tokens,
-              "model": plain.model, "request_id": raw.headers["x-request-id"], "receipt": raw.headers["x-weir-receipt"]},
+              "model": plain.model, "request_id": raw.headers["x-request-id"]},
     "streamed": streamed(ours),
     "completion": ours.completions.create(model="chat", prompt="hi").choices[0].text,
     "embedding": ours.embeddings.create(model="chat", input="hi").data[0].embedding,

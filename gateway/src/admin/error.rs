@@ -61,7 +61,7 @@ impl From<ChangeError> for ApiError {
         let message = error.to_string();
         match error {
             ChangeError::Missing(_) => Self::missing(message),
-            ChangeError::OwnedByFile(_) => {
+            ChangeError::OwnedByFile(_) | ChangeError::DeclaredInFile(_) => {
                 Self::new(StatusCode::CONFLICT, "owned_by_file", message)
             }
             ChangeError::Stale { seen, current, by } => {

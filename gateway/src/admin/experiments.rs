@@ -215,6 +215,7 @@ pub async fn set_weights(
     let seen = if_match(&headers)?;
     let what = format!("weights {name} {seen} {}", blake3::hash(&bytes));
     let key = Answers::key(&who, &headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
     if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
         return Ok(answer);
     }
@@ -246,6 +247,7 @@ pub async fn stop(
 ) -> Result<Answer, ApiError> {
     let what = format!("stop {name}");
     let key = Answers::key(&who, &headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
     if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
         return Ok(answer);
     }
@@ -280,6 +282,7 @@ pub async fn undo(
 ) -> Result<Answer, ApiError> {
     let what = format!("undo {name} {}", blake3::hash(&bytes));
     let key = Answers::key(&who, &headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
     if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
         return Ok(answer);
     }

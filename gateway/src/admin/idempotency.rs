@@ -49,7 +49,10 @@ impl IntoResponse for Answer {
 
 /// Answers of the last ten minutes.
 #[derive(Debug, Default)]
-pub struct Answers(Mutex<VecDeque<Kept>>);
+pub struct Answers {
+    kept: Mutex<VecDeque<Kept>>,
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl Answers {
     /// The name under which an answer is kept; `None` if the caller sent no `Idempotency-Key`.
@@ -66,13 +69,22 @@ impl Answers {
         }
     }
 
+    /// Held from [`Answers::find`] to [`Answers::keep`]: a request that is repeated while it runs waits
+    /// for its answer. Changes are made one after the other anyway.
+    pub async fn turn(&self, key: Option<&str>) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match key {
+            None => None,
+            Some(_) => Some(self.turn.lock().await),
+        }
+    }
+
     /// The answer that was given before.
     ///
     /// # Errors
     /// 422 if the key was used for something else.
     pub fn find(&self, key: Option<&str>, what: &str) -> Result<Option<Answer>, ApiError> {
         let Some(key) = key else { return Ok(None) };
-        let kept = self.0.lock();
+        let kept = self.kept.lock();
         match kept.iter().find(|kept| kept.key == key && kept.at.elapsed() < FOR) {
             None => Ok(None),
             Some(kept) if kept.what == what => Ok(Some(kept.answer.clone())),
@@ -87,7 +99,7 @@ impl Answers {
     /// Keeps an answer.
     pub fn keep(&self, key: Option<String>, what: String, answer: &Answer) {
         let Some(key) = key else { return };
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         while kept.len() >= KEPT || kept.front().is_some_and(|oldest| oldest.at.elapsed() > FOR) {
             kept.pop_front();
         }

@@ -78,6 +78,7 @@ pub async fn create(
 ) -> Result<Answer, ApiError> {
     let what = format!("key {}", blake3::hash(&bytes));
     let key = Answers::key(&who, &headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
     // The answer holds a secret, so it is not kept: a repeat is told apart, not answered again.
     if context.answers.find(key.as_deref(), &what)?.is_some() {
         return Err(ApiError::new(
@@ -110,6 +111,12 @@ pub async fn create(
     let expires_at = expiry(&asked)?;
     if asked.requests_per_second.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
         return Err(ApiError::invalid("`requests_per_second` must be above 0"));
+    }
+    if asked.concurrent == Some(0) {
+        return Err(ApiError::invalid("`concurrent` must be above 0"));
+    }
+    if asked.tokens_per_minute == Some(0) {
+        return Err(ApiError::invalid("`tokens_per_minute` must be above 0"));
     }
     let row = KeyRow {
         id: String::new(),
@@ -151,6 +158,11 @@ fn expiry(asked: &NewKey) -> Result<Option<i64>, ApiError> {
     if at <= now {
         return Err(ApiError::invalid("the key would have expired already"));
     }
+    if jiff::Timestamp::from_second(at).is_err() {
+        return Err(ApiError::invalid(
+            "the key's end is too far away; leave it out for a key without an end",
+        ));
+    }
     Ok(Some(at))
 }
 
@@ -160,10 +172,8 @@ pub async fn revoke(
     Path(id): Path<String>,
     Extension(who): Extension<Who>,
 ) -> Result<Json<Value>, ApiError> {
-    let role = who.caller.role;
-    let row = context
-        .changes
-        .revoke_key(&id, |other| role.may_grant(other), &who.actor())
-        .await?;
+    let caller = &who.caller;
+    let may = |role, grants: &Grants| caller.may_grant(role, grants);
+    let row = context.changes.revoke_key(&id, may, &who.actor()).await?;
     Ok(Json(described(&row)))
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version, header, response};
 use hyper::body::Incoming;
+use policies::framing::Fault;
 use policies::peek;
 use policies::retry::{Failure, may_retry};
 use policies::timeout::TimeoutKind;
@@ -92,10 +93,13 @@ impl BackendBody {
         }
     }
 
-    /// Whether the bytes were at fault, not the connection.
+    /// Whether the bytes were at fault, not the connection: one that ended too early is not.
     pub fn malformed(&self) -> bool {
         match &self.kind {
-            Kind::H1(body) => body.wire().is_some_and(|wire| wire.fault.get().is_some()),
+            Kind::H1(body) => body
+                .wire()
+                .and_then(|wire| wire.fault.get())
+                .is_some_and(|fault| fault != Fault::ShortBody),
             Kind::H2(..) => false,
         }
     }
@@ -292,7 +296,7 @@ impl Sender<'_> {
             let busy = Busy::enter(backend, &endpoint);
             record.attempt(backend, &endpoint);
             let trying = Trying::begin(backend, &endpoint, self.cx.worker.id, attempt);
-            let tried = self.attempt(backend, &endpoint, busy, record).await;
+            let tried = self.attempt(backend, &endpoint, busy, attempt > 1, record).await;
             trying.over();
             let failed = match tried {
                 Ok(got) => return Ok(got),
@@ -344,11 +348,14 @@ impl Sender<'_> {
         backend: &Arc<Backend>,
         endpoint: &Arc<Endpoint>,
         busy: Busy,
+        fresh: bool,
         record: &mut Record,
     ) -> Result<Got, Failed> {
         let worker = &self.cx.worker;
         let whole_deadline = record.started() + self.route.deadlines.total;
-        let lease = match worker.pool.existing(endpoint) {
+        // A retry has a connection of its own: the next idle one may be closed just as the first (F05).
+        let existing = if fresh { None } else { worker.pool.existing(endpoint) };
+        let lease = match existing {
             Some(lease) => {
                 record.connected(Duration::ZERO, true);
                 lease
@@ -500,6 +507,8 @@ impl Sender<'_> {
                 false,
             );
         }
+        // A connection that ends before a byte of the answer is closed, not malformed.
+        let malformed = malformed && answered;
         if malformed || error.error.as_ref().is_some_and(hyper::Error::is_parse) {
             return Failed::new(
                 Rejection::Protocol,

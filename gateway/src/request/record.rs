@@ -167,6 +167,7 @@ impl Record {
         let row = self.row();
         row.route = Some(plan.name);
         row.pattern = Some(plan.pattern);
+        row.request_model = plan.model;
     }
 
     /// The request is assigned: from here on it has an outcome, and is counted exactly once.

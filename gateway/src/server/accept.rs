@@ -162,11 +162,13 @@ async fn connection(
     let Ok(local) = socket.local_addr() else { return };
     let began = clock::now();
     worker.handshakes.set(worker.handshakes.get() + 1);
-    let handshake = TlsAcceptor::from(Arc::clone(&acceptor.tls)).accept(socket);
+    // Boxed, here and below: what a connection needs only for a while must not stay part of its task
+    // while it is idle, and a stream that moves must not leave room for itself in every future.
+    let handshake = Box::pin(TlsAcceptor::from(Arc::clone(&acceptor.tls)).accept(socket));
     let stream = tokio::time::timeout(handshake_timeout, handshake).await;
     worker.handshakes.set(worker.handshakes.get() - 1);
     let stream = match stream {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(_)) => {
             bump(&counters.handshakes_failed, 1);
             bump(&counters.closed[Closed::Handshake as usize], 1);
@@ -192,8 +194,10 @@ async fn connection(
     let conn = Conn::new(peer, local, protocol, version, cipher);
     let slot = worker.conns.borrow_mut().insert(Rc::clone(&conn));
     let why = match protocol {
-        Protocol::Http2 => http::serve_http2(&worker, &conn, stream).await,
-        Protocol::Http10 | Protocol::Http11 => http::serve_http1(&worker, &conn, stream).await,
+        Protocol::Http2 => Box::pin(http::serve_http2(&worker, &conn, stream)).await,
+        Protocol::Http10 | Protocol::Http11 => {
+            Box::pin(http::serve_http1(&worker, &conn, stream)).await
+        }
     };
     worker.conns.borrow_mut().remove(slot);
     lower(&counters.open[index], 1);

@@ -91,7 +91,7 @@ async fn guarded(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
 pub async fn serve_http1(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
 ) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
@@ -125,14 +125,14 @@ pub async fn serve_http1(
     if let Some(tunnel) = upgrade {
         let mut sent = parts.read_buf.to_vec();
         sent.extend_from_slice(&held);
-        tunnel.run(stream, sent).await;
+        Box::pin(tunnel.run(stream, sent)).await;
         return Closed::Normal;
     }
     let why = closed(conn, result.is_err());
     if matches!(why, Closed::Stuck | Closed::Abuse) {
         return why;
     }
-    linger(stream).await;
+    Box::pin(linger(stream)).await;
     why
 }
 
@@ -140,7 +140,7 @@ pub async fn serve_http1(
 pub async fn serve_http2(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
 ) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
@@ -189,7 +189,7 @@ fn closed(conn: &Conn, failed: bool) -> Closed {
 }
 
 /// Ends our side, then reads a little of what the client still sends.
-async fn linger(mut stream: TlsStream<TcpStream>) {
+async fn linger(mut stream: Box<TlsStream<TcpStream>>) {
     let reading = async {
         if stream.shutdown().await.is_err() {
             return;

@@ -151,6 +151,7 @@ impl Source {
             }
             Poll::Ready(Some(Ok(frame))) => frame,
         };
+        let mut frame = frame;
         if let Some(data) = frame.data_ref() {
             let bytes = self.bytes.get() + data.len() as u64;
             self.bytes.set(bytes);
@@ -170,6 +171,12 @@ impl Source {
         } else {
             // Trailers cannot be replayed in their place.
             *self.kept.borrow_mut() = None;
+            if let Some(trailers) = frame.trailers_mut() {
+                // They may say no more than a head may (T17, T24).
+                let _ = policies::headers::scrub_client(trailers, false);
+                let _ = policies::headers::strip_hop_by_hop(trailers, false);
+                policies::headers::strip_credentials(trailers);
+            }
         }
         if self.incoming.borrow().is_end_stream() {
             self.finished();

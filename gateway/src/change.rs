@@ -303,10 +303,10 @@ impl Changes {
         .map_err(|error| error.to_string())?;
         let result = match loaded {
             Err(problems) => Err(problems.to_string()),
-            Ok(loaded) => {
+            Ok(mut loaded) => {
                 let mut notices: Vec<String> =
                     loaded.notices.iter().map(ToString::to_string).collect();
-                notices.extend(self.needs_restart(&loaded.plan));
+                notices.extend(self.keep_what_needs_restart(&mut loaded.plan));
                 self.apply_plan(Arc::new(loaded.plan), loaded.files, notices)
                     .await
                     .map_err(|error| error.to_string())
@@ -326,23 +326,37 @@ impl Changes {
         }
     }
 
-    /// Settings that a reload cannot change.
-    fn needs_restart(&self, plan: &Plan) -> Vec<String> {
+    /// Settings that a reload cannot change keep their values, so that what is shown as in force is,
+    /// and each reload says again what waits for a restart.
+    fn keep_what_needs_restart(&self, plan: &mut Plan) -> Vec<String> {
+        fn keep<T: PartialEq + Clone>(
+            what: &str,
+            old: &T,
+            new: &mut T,
+            notices: &mut Vec<String>,
+        ) {
+            if old != new {
+                new.clone_from(old);
+                notices
+                    .push(format!("{what} changed; that takes a restart, the old value stays"));
+            }
+        }
         let view = self.view();
         let old = &view.plan;
         let mut notices = Vec::new();
-        let mut say = |changed: bool, what: &str| {
-            if changed {
-                notices.push(format!("{what} changed; that takes a restart, the old value stays"));
-            }
-        };
-        say(old.server.listen != plan.server.listen, "server.listen");
-        say(old.server.workers != plan.server.workers, "server.workers");
-        say(old.admin.listen != plan.admin.listen, "admin.listen");
-        say(old.store != plan.store, "store.url");
-        say(old.recording.outcomes != plan.recording.outcomes, "recording.outcomes");
-        say(old.telemetry.access_log != plan.telemetry.access_log, "telemetry.access_log");
-        say(old.telemetry.otlp != plan.telemetry.otlp, "telemetry.otlp");
+        let said = &mut notices;
+        keep("server.listen", &old.server.listen, &mut plan.server.listen, said);
+        keep("server.workers", &old.server.workers, &mut plan.server.workers, said);
+        keep("admin.listen", &old.admin.listen, &mut plan.admin.listen, said);
+        keep("store.url", &old.store, &mut plan.store, said);
+        let (kept, new) = (&old.recording, &mut plan.recording);
+        keep("recording.outcomes", &kept.outcomes, &mut new.outcomes, said);
+        keep("recording.retention", &kept.retention, &mut new.retention, said);
+        keep("recording.spool", &kept.spool, &mut new.spool, said);
+        keep("recording.spool_bytes", &kept.spool_bytes, &mut new.spool_bytes, said);
+        let (kept, new) = (&old.telemetry, &mut plan.telemetry);
+        keep("telemetry.access_log", &kept.access_log, &mut new.access_log, said);
+        keep("telemetry.otlp", &kept.otlp, &mut new.otlp, said);
         notices
     }
 

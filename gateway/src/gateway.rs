@@ -58,6 +58,7 @@ impl From<ChangeError> for StartError {
             ChangeError::Store(error) => Self::Store(error),
             ChangeError::Missing(_)
             | ChangeError::OwnedByFile(_)
+            | ChangeError::DeclaredInFile(_)
             | ChangeError::Stale { .. }
             | ChangeError::Invalid(_)
             | ChangeError::Forbidden(_) => Self::Other(error.to_string()),
@@ -462,6 +463,13 @@ async fn watch(changes: Arc<Changes>, _shared: Arc<Shared>) {
         }
         // The outcome is logged and counted where it happens.
         let _ = changes.reload().await;
-        seen = stamps(&changes);
+        // What was written while it ran was perhaps not read: what counts is how a file stood before.
+        seen = stamps(&changes)
+            .into_iter()
+            .map(|(path, after)| {
+                let before = now.iter().find(|(of, _)| *of == path).map(|(_, before)| *before);
+                (path, before.unwrap_or(after))
+            })
+            .collect();
     }
 }

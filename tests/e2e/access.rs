@@ -1,6 +1,6 @@
 //! Who may do what: keys, roles and routes, on the edge and on the admin listener.
 
-use gateway::admin::access::OPERATIONS;
+use ::gateway::admin::access::OPERATIONS;
 use policies::api_key::{declared_hash, format_hash};
 use serde_json::{Value, json};
 use weir_tests::gateway::ADMIN_KEY;
@@ -16,7 +16,8 @@ fn message(answer: &Answer) -> String {
 
 /// An answer without what differs between any two: date and request id.
 fn faceless(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
-    let fields = answer.headers.iter().filter(|(name, _)| *name != "date" && *name != "x-request-id");
+    let fields =
+        answer.headers.iter().filter(|(name, _)| *name != "date" && *name != "x-request-id");
     let mut fields: Vec<(String, String)> =
         fields.map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
     fields.sort();
@@ -45,9 +46,10 @@ fn promised(method: &str, path: &str) -> Option<&'static [&'static str]> {
     const CHECKERS: &[&str] = &["auditor", "admin"];
     let path = path.strip_prefix("/api/v1").unwrap_or(path);
     match (method, path) {
-        ("GET", "/" | "/livez" | "/healthz" | "/readyz" | "/startupz" | "/version" | "/metrics") => {
-            None
-        }
+        (
+            "GET",
+            "/" | "/livez" | "/healthz" | "/readyz" | "/startupz" | "/version" | "/metrics",
+        ) => None,
         (_, "/keys" | "/keys/{id}") => Some(KEEPERS),
         ("GET", "/audit") => Some(CHECKERS),
         ("GET", _) => Some(READERS),
@@ -102,12 +104,13 @@ async fn every_operation_answers_every_role_as_promised() {
             let answer = call(bare.clone().bearer(key)).await;
             let status = answer.status.as_u16();
             if promised.contains(role) {
-                assert!(![401, 403].contains(&status) && status < 500, "{what} as {role}: {status}");
-            } else {
-                let said = format!(
-                    "a key of role {role} lacks the permission {}",
-                    permission.unwrap()
+                assert!(
+                    ![401, 403].contains(&status) && status < 500,
+                    "{what} as {role}: {status}"
                 );
+            } else {
+                let said =
+                    format!("a key of role {role} lacks the permission {}", permission.unwrap());
                 assert_eq!((status, message(&answer)), (403, said), "{what}");
             }
             tried += 1;
@@ -123,7 +126,9 @@ async fn what_is_no_operation_is_no_operation_for_anybody() {
     let (_stable, _canary, split) = two().await;
     let gateway = gateway(split).start().await;
     let (api, bare) = (gateway.api(), Client::plain(gateway.admin));
-    for path in ["/api/v1", "/api/v1/", "/api/v2/status", "/admin", "/api/v1/experiments/int8/x", "//"] {
+    for path in
+        ["/api/v1", "/api/v1/", "/api/v2/status", "/admin", "/api/v1/experiments/int8/x", "//"]
+    {
         let stranger = bare.get(path).await;
         assert_eq!(stranger.status, 401, "{path}");
         let known = api.get(path).await;
@@ -157,7 +162,9 @@ async fn the_admin_listener_answers_only_to_its_own_names() {
     let gateway = gateway(split).admin("hosts = [\"weir.internal\"]").start().await;
     let api = gateway.api();
     let port = gateway.admin.port();
-    for host in ["evil.example", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example", "*"] {
+    for host in
+        ["evil.example", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example", "*"]
+    {
         for path in ["/api/v1/status", "/livez", "/metrics", "/nothing"] {
             let answer = api.get(path).header("host", host).await;
             assert_eq!(answer.status, 421, "{host} {path}");
@@ -210,7 +217,10 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked_for_good() {
     let again = gateway.api().request("DELETE", &path, "").await;
     assert_eq!((again.status.as_u16(), again.json()), (200, revoked.json()));
     let missing = gateway.api().request("DELETE", "/api/v1/keys/nobody", "").await;
-    assert_eq!((missing.status.as_u16(), message(&missing)), (404, "key \"nobody\" does not exist".into()));
+    assert_eq!(
+        (missing.status.as_u16(), message(&missing)),
+        (404, "key \"nobody\" does not exist".into())
+    );
 
     let gateway = gateway.restart().await;
     let client = gateway.anonymous().bearer(&secret);
@@ -232,7 +242,10 @@ async fn a_refused_key_says_what_is_wrong_with_it() {
             json!({"name": "a", "role": "root"}),
             "unknown role \"root\": write one of client, viewer, experimenter, operator, auditor, admin",
         ),
-        (json!({"name": "a", "role": "client", "routes": ["nope"]}), "route \"nope\" is not defined"),
+        (
+            json!({"name": "a", "role": "client", "routes": ["nope"]}),
+            "route \"nope\" is not defined",
+        ),
         (
             json!({"name": "a", "role": "client", "expires_at": "tomorrow"}),
             "`expires_at` must be a time such as 2027-01-31T00:00:00Z",
@@ -299,9 +312,10 @@ async fn every_credential_that_does_not_work_is_refused_with_the_same_bytes() {
     let long = "k".repeat(300);
     let presented =
         [unknown.expose(), revoked, &expired, &typo, "weir_", "x", &long, "two words", "a,b"];
-    for (at, listener) in [gateway.anonymous(), gateway.anonymous().h2(), Client::plain(gateway.admin)]
-        .into_iter()
-        .enumerate()
+    for (at, listener) in
+        [gateway.anonymous(), gateway.anonymous().h2(), Client::plain(gateway.admin)]
+            .into_iter()
+            .enumerate()
     {
         let target = if at == 2 { "/api/v1/status" } else { PATH };
         let method = if at == 2 { "GET" } else { "POST" };
@@ -401,9 +415,13 @@ async fn a_key_calls_the_routes_it_was_given_and_a_viewer_none() {
     assert_eq!(refused.header("x-weir-error"), Some("forbidden"));
     let nothing = client(&gateway.make_key("client", json!({"routes": []})).await);
     assert_eq!(nothing.get("/a").await.status, 403, "an empty list is no route, not all");
-    for (role, status) in
-        [("viewer", 403), ("auditor", 403), ("experimenter", 200), ("operator", 200), ("admin", 200)]
-    {
+    for (role, status) in [
+        ("viewer", 403),
+        ("auditor", 403),
+        ("experimenter", 200),
+        ("operator", 200),
+        ("admin", 200),
+    ] {
         let answer = client(&gateway.make_key(role, Value::Null).await).get("/a").await;
         assert_eq!(answer.status, status, "{role}");
         if status == 403 {
@@ -457,14 +475,14 @@ async fn an_operator_makes_and_revokes_keys_of_lower_roles_only() {
 async fn a_key_declared_in_the_file_works_while_it_stands_there() {
     let (_stable, _canary, split) = two().await;
     let secret = "a-secret-of-our-own-making-0123456789";
-    let declared = |routes: &str| {
+    let declared = |role: &str| {
         let hash = format_hash(&declared_hash(secret));
         format!(
-            "[auth]\nkeys = [{{ name = \"mobile\", hash = \"{hash}\", role = \"client\"{routes} }}]\n\
+            "[auth]\nkeys = [{{ name = \"mobile\", hash = \"{hash}\", role = \"{role}\" }}]\n\
              {split}"
         )
     };
-    let mut gateway = gateway(declared("")).start().await;
+    let mut gateway = gateway(declared("client")).start().await;
     let client = gateway.anonymous().bearer(secret);
     assert_eq!(client.post(PATH, "{}").await.status, 200);
     assert_eq!(gateway.outcomes("").await[0]["auth.key_id"], "mobile");
@@ -476,7 +494,7 @@ async fn a_key_declared_in_the_file_works_while_it_stands_there() {
     let said = "key \"mobile\" is declared in the file; take it out there and reload";
     assert_eq!(message(&revoke), said);
 
-    gateway.reconfigure(&declared(", routes = []")).await.unwrap();
+    gateway.reconfigure(&declared("viewer")).await.unwrap();
     assert_eq!(client.post(PATH, "{}").await.status, 403);
     gateway.reconfigure(&split).await.unwrap();
     assert_eq!(client.post(PATH, "{}").await.status, 401);

@@ -348,3 +348,38 @@ async fn a_restart_keeps_a_live_weight_although_the_file_restated_another_experi
     assert_eq!(live["variants"]["stable"]["weight"], 99.0, "{live:#}");
     assert_eq!(live["differs_from_file"], true);
 }
+
+#[tokio::test]
+async fn what_waits_for_the_store_at_the_end_is_in_it_after_the_next_start() {
+    let model = backend().answers("x").start().await;
+    let prepared = gateway(split(&model, &model)).write();
+    let weir = prepared.spawn().await;
+    let client = weir.client(&weir.make_key("client").await);
+    let boot = Client::plain(weir.admin).get("/version").await.json()["boot_id"].clone();
+    let other = Connection::open(prepared.dir.join("weir.db")).unwrap();
+    other.busy_timeout(seconds(5)).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        ids.push(request_id(&client.get("/rest/x").await));
+    }
+    weir.signal("TERM");
+    assert_eq!(weir.exit(seconds(14)).await, Some(0));
+    let reader = database(&prepared.dir);
+    assert!(!is_stored(&reader, &ids[299]), "the lock has no effect");
+    other.execute_batch("COMMIT").unwrap();
+    drop((other, reader));
+
+    let weir = prepared.spawn().await;
+    let reader = database(&prepared.dir);
+    until_async(seconds(3), || async {
+        match ids.iter().filter(|id| !is_stored(&reader, id)).count() {
+            0 => Ok(()),
+            missing => Err(format!("{missing} are missing")),
+        }
+    })
+    .await;
+    let row = weir.get(&format!("/requests/{}", ids[7])).await;
+    assert_eq!(row["boot_id"], boot, "rows keep the process that made them");
+    assert_eq!(row["seq"], 8);
+}

@@ -96,10 +96,7 @@ async fn ten_thousand_users_are_split_exactly_and_moved_without_a_failure() {
     let total = USERS * rounds;
     let stable = backend().answers("stable").counts_only().start().await;
     let canary = backend().answers("canary").counts_only().start().await;
-    let text = format!(
-        "{}[telemetry]\naccess_log = \"off\"\n",
-        split(&stable, &canary, (90, 10))
-    );
+    let text = format!("{}[telemetry]\naccess_log = \"off\"\n", split(&stable, &canary, (90, 10)));
     let gateway = gateway(text).limits("requests_per_connection = 1000000").start().await;
 
     let done = Arc::new(AtomicUsize::new(0));
@@ -154,8 +151,9 @@ async fn ten_thousand_users_are_split_exactly_and_moved_without_a_failure() {
     let salt = Salt::new(&hash_key(&gateway), "int8/variant");
     let before = Allocation::initial(&[9_000, 1_000]).unwrap();
     let after = before.retarget(&[5_000, 5_000]).unwrap().allocation;
-    let in_canary =
-        |table: &Allocation, user: usize| table.variant_of(salt.bucket(&format!("user-{user}"))).0 == 1;
+    let in_canary = |table: &Allocation, user: usize| {
+        table.variant_of(salt.bucket(&format!("user-{user}"))).0 == 1
+    };
     let mut followed = 0;
     for served in &all {
         let (old, new) = (in_canary(&before, served.user), in_canary(&after, served.user));
@@ -185,7 +183,8 @@ async fn ten_thousand_users_are_split_exactly_and_moved_without_a_failure() {
     // installation has a fresh key, so a set of users falls outside once in a thousand runs; then
     // another 10,000 have to be inside.
     let share = |prefix: &str| {
-        let canary = |user: &usize| before.variant_of(salt.bucket(&format!("{prefix}{user}"))).0 == 1;
+        let canary =
+            |user: &usize| before.variant_of(salt.bucket(&format!("{prefix}{user}"))).0 == 1;
         (0..USERS).filter(canary).count()
     };
     let inside = |count: usize| (count as f64 - 1_000.0).abs() <= 3.2905 * 30.0;
@@ -345,15 +344,18 @@ async fn a_repeated_request_is_done_once_and_answered_twice() {
     let other = put(&api, "a-1", 31).await;
     let said = "this `Idempotency-Key` was used for another request";
     assert_eq!(error(&other), (422, "idempotency_key_reused".into(), said.into()));
-    let colleague = Client::plain(gateway.admin)
-        .bearer(&gateway.make_key("experimenter", Value::Null).await);
+    let colleague =
+        Client::plain(gateway.admin).bearer(&gateway.make_key("experimenter", Value::Null).await);
     assert_eq!(put(&colleague, "a-1", 30).await.status, 412, "a key of one's own");
     for wrong in ["", &"x".repeat(129)] {
         assert_eq!(put(&api, wrong, 30).await.status, 400);
     }
 
     let stop = || api.post(&format!("{INT8}/stop"), "").header("idempotency-key", "s");
-    assert_eq!((stop().await.json()["revision"].as_u64(), stop().await.status.as_u16()), (Some(3), 200));
+    assert_eq!(
+        (stop().await.json()["revision"].as_u64(), stop().await.status.as_u16()),
+        (Some(3), 200)
+    );
     let undo = || api.post(&format!("{INT8}/undo"), "").header("idempotency-key", "u");
     assert_eq!(undo().await.json()["revision"], 4);
     assert_eq!(undo().await.json()["revision"], 4, "a repeated undo does not undo twice");
@@ -407,8 +409,7 @@ async fn history_tells_every_revision_newest_first_in_pages() {
     let newest = &rows[0];
     let mut members: Vec<&str> = newest.as_object().unwrap().keys().map(String::as_str).collect();
     members.sort_unstable();
-    for member in
-        ["at", "buckets_moved", "by", "reason", "revision", "source", "undoes", "weights"]
+    for member in ["at", "buckets_moved", "by", "reason", "revision", "source", "undoes", "weights"]
     {
         assert!(members.contains(&member), "{member} in {members:?}");
     }
@@ -449,7 +450,8 @@ async fn undo_goes_back_and_an_undo_of_it_forward_again() {
     let (_stable, _canary, text) = two().await;
     let gateway = gateway(text).start().await;
     let api = gateway.api();
-    let canary = async || gateway.get("/experiments/int8").await["variants"]["canary"]["share"].clone();
+    let canary =
+        async || gateway.get("/experiments/int8").await["variants"]["canary"]["share"].clone();
 
     let nothing = post(&api, "undo", json!({})).await;
     let said = "experiment \"int8\" has only one revision; there is nothing to undo";
@@ -565,7 +567,10 @@ async fn what_the_file_owns_is_changed_in_the_file_but_stops_at_once() {
     let text = text.replace("weight = 10 ", "weight = 90 ");
     gateway.reconfigure(&text).await.unwrap();
     let shown = gateway.get("/experiments/int8").await;
-    assert_eq!((&shown["revision"], &shown["variants"]["canary"]["share"]), (&json!(2), &json!(0.5)));
+    assert_eq!(
+        (&shown["revision"], &shown["variants"]["canary"]["share"]),
+        (&json!(2), &json!(0.5))
+    );
 
     let stopped = post(&api, "stop", json!({})).await;
     assert_eq!((stopped.status.as_u16(), &stopped.json()["state"]), (200, &json!("stopped")));
@@ -621,8 +626,11 @@ async fn a_live_change_survives_a_change_of_another_experiment_and_a_restart() {
     let other = |weight: u32| {
         format!(
             r#"{text}
+            [routes.other]
+            path = "/other"
+            backend = "stable"
             [experiments.other]
-            route = "chat"
+            route = "other"
             unit = "key"
             control = "a"
             [experiments.other.variants]

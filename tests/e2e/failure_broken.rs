@@ -101,6 +101,7 @@ async fn f04_nonsense_is_502_and_its_connection_is_never_used_again() {
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
                 .into(),
         ),
+        ("flood of 1xx", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50)),
         ("long head", long),
         ("many fields", many),
     ];
@@ -250,5 +251,70 @@ async fn l14_a_chunked_body_goes_again_whole_if_it_was_kept_and_not_at_all_if_no
         assert_eq!(served.connections(), connections, "{size}");
         let came = served.received().last().unwrap().bytes.iter().filter(|b| **b == b'Z').count();
         assert_eq!(came, size / 10 * 10, "{size}: the last attempt had the whole body");
+    }
+}
+
+/// Half a head and then nothing: the first byte came, the head did not.
+#[tokio::test]
+async fn f04_half_a_head_is_a_timeout_or_a_502_and_is_not_repeated() {
+    let half = || raw_script().reads_request().writes("HTTP/1.1 200 OK\r\nx-half: ");
+    for (script, status) in [(half().stays_open(), 504), (half().closes(), 502)] {
+        let hostile = raw_backend(script).start().await;
+        let gateway = started(&hostile.url(), "timeouts = { first_byte = \"300ms\" }").await;
+        assert_eq!(gateway.client().get("/x").await.status, status);
+        assert_eq!(hostile.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_its_connection_is_whole_and_the_connection_is_not_used_again() {
+    for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"] {
+        let script = raw_script().reads_request().writes(format!("{head}to the end")).closes();
+        let served = raw_backend(script).start().await;
+        let gateway = started(&served.url(), "").await;
+        for client in [gateway.client(), gateway.client().h2()] {
+            for _ in 0..2 {
+                let answer = client.post("/x", "{}").await;
+                assert_eq!((answer.text(), answer.error), ("to the end".into(), None));
+            }
+        }
+        assert_eq!(served.connections(), 4);
+    }
+}
+
+/// A backend that ends its side after an answer still reads; what is sent to it is lost.
+#[tokio::test]
+async fn f05_a_half_closed_connection_takes_no_request() {
+    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let script = raw_script().reads_request().writes(ok).half_closes().stays_open();
+    let served = raw_backend(script).start().await;
+    let gateway = started(&served.url(), "").await;
+    let client = gateway.client();
+    for at in 1..=5 {
+        assert_eq!(client.post("/x", "{}").await.status, 200, "request {at}");
+        assert_eq!(served.connections(), at);
+    }
+}
+
+/// 413 before the upload is over, as a backend does that looks at the length only.
+#[tokio::test]
+async fn t03_an_early_answer_reaches_the_client_and_its_connection_is_not_used_again() {
+    for h2 in [false, true] {
+        let builder = backend().answers("too large").status(413).without_reading();
+        let served = if h2 { builder.h2() } else { builder }.start().await;
+        let gateway = started(&served.url(), "").await;
+        for client in [gateway.client(), gateway.client().h2()] {
+            for _ in 0..5 {
+                let answer = client.post("/x", vec![b'a'; 200 << 10]).await;
+                let told = (answer.status.as_u16(), answer.text());
+                assert_eq!(told, (413, "too large".into()), "h2 backend: {h2}");
+            }
+        }
+        let rows = gateway.outcomes("").await;
+        assert_eq!(rows.len(), 10);
+        assert!(rows.iter().all(|row| row["outcome"] == "client_error"), "{rows:?}");
+        served.becomes(backend().echo());
+        let answer = gateway.client().post("/x", "clean").await;
+        assert_eq!(answer.json()["body"], "clean", "no leftovers of another body");
     }
 }

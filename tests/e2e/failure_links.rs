@@ -1,4 +1,4 @@
-//! The way to a backend: TLS with its own authority, HTTP/2, names (T23, F07).
+//! The way to a backend: TLS with its own authority, HTTP/2, names (F07).
 
 use http::Version;
 use weir_tests::{Authority, Client, Gateway, backend, gateway, millis, seconds, together};
@@ -174,4 +174,59 @@ async fn another_protocol_or_host_at_the_same_address_is_in_force_after_a_reload
     gateway.reconfigure(&route(&format!("h2c://{}", served.addr), "")).await.unwrap();
     client.get("/x").await;
     assert_eq!(served.last().version, Version::HTTP_2);
+}
+
+#[tokio::test]
+async fn an_unused_connection_is_closed_after_its_time() {
+    for h2 in [false, true] {
+        let builder = backend();
+        let served = if h2 { builder.h2() } else { builder }.start().await;
+        let gateway = gateway(route(&served.url(), "idle_timeout = \"300ms\"")).start().await;
+        let client = gateway.client();
+        for _ in 0..5 {
+            client.get("/x").await;
+        }
+        assert_eq!(served.connections(), 1, "used again while it is warm");
+        if !h2 {
+            weir_tests::until(seconds(4), || served.open_connections() == 0).await;
+        }
+        assert_eq!(client.get("/x").await.status, 200);
+    }
+}
+
+/// Living state survives a reload that does not concern it.
+#[tokio::test]
+async fn a_reload_keeps_the_connections_of_backends_that_stay() {
+    let (kept, gone) = (backend().echo().start().await, backend().echo().start().await);
+    let with = |urls: &str, more: &str| {
+        format!(
+            "[backends.b]\nendpoints = [{urls}]\nbalance = \"round_robin\"\n[routes.r]\npath = \"/*\"\nbackend = \"b\"\n{more}"
+        )
+    };
+    let both = format!("\"{}\", \"{}\"", kept.url(), gone.url());
+    let one = format!("\"{}\"", kept.url());
+    let mut gateway = gateway(with(&both, "")).start().await;
+    let client = gateway.client();
+    for _ in 0..4 {
+        client.get("/x").await;
+    }
+    assert_eq!((kept.calls(), gone.calls()), (2, 2));
+    gone.becomes(backend().streams(["a", "b"]).gap(millis(500)));
+    kept.becomes(backend().streams(["a", "b"]).gap(millis(500)));
+    let running = [
+        client.apart().get("/y").open().await.unwrap(),
+        client.apart().get("/y").open().await.unwrap(),
+    ];
+    let connections = kept.connections();
+    gateway.reconfigure(&with(&one, "timeouts = { total = \"50s\" }")).await.unwrap();
+    for answer in running {
+        assert_eq!(answer.rest().await.text(), "ab", "what runs goes on");
+    }
+    kept.becomes(backend().echo());
+    let before = gone.calls();
+    for _ in 0..6 {
+        assert_eq!(client.get("/x").await.status, 200);
+    }
+    assert_eq!(gone.calls(), before);
+    assert_eq!(kept.connections(), connections, "no connection was given up");
 }

@@ -316,12 +316,14 @@ async fn a_hashed_unit_stays_on_its_endpoint_and_only_those_of_a_dead_one_move()
         three.push(backend().answers(name).start().await);
     }
     let all: Vec<&Backend> = three.iter().collect();
-    let text = pool(&all, "balance = \"hash:unit\"")
-        + "[backends.other]\nendpoints = [\"http://127.0.0.1:9\"]\n\
+    let text = |endpoints: &[&Backend]| {
+        pool(endpoints, "balance = \"hash:unit\"")
+            + "[backends.other]\nendpoints = [\"http://127.0.0.1:9\"]\n\
            [experiments.e]\nroute = \"r\"\nunit = [\"header:x-user-id\"]\ncontrol = \"on\"\n\
            [experiments.e.variants]\non = { backend = \"pool\", weight = 1 }\n\
-           off = { backend = \"other\", weight = 0 }\n";
-    let gateway = gateway(text).start().await;
+           off = { backend = \"other\", weight = 0 }\n"
+    };
+    let mut gateway = gateway(text(&all)).start().await;
     let clients = [gateway.client(), gateway.client()];
     let place = async |user: usize, round: usize| {
         let answer = clients[round % 2].get("/x").header("x-user-id", &format!("u{user}")).await;
@@ -340,6 +342,18 @@ async fn a_hashed_unit_stays_on_its_endpoint_and_only_those_of_a_dead_one_move()
         let count = home.values().filter(|at| *at == name).count();
         assert!(count >= 5, "{count} of 60 on {name}");
     }
+    // An endpoint leaves by configuration and comes back.
+    gateway.reconfigure(&text(&[all[0], all[2]])).await.unwrap();
+    for user in 0..60 {
+        let at = place(user, 0).await;
+        assert!(at == home[&user] || home[&user] == "b", "user {user} moved to {at}");
+        assert_ne!(at, "b");
+    }
+    gateway.reconfigure(&text(&all)).await.unwrap();
+    for user in 0..60 {
+        assert_eq!(place(user, 0).await, home[&user]);
+    }
+    // It dies.
     three[1].stop();
     let mut moved_to = HashMap::new();
     for round in 0..2 {

@@ -22,3 +22,7 @@ mod failure_limits;
 mod failure_links;
 mod shadow;
 mod experiments;
+mod access;
+mod admin;
+mod assignment;
+mod bad_input;

@@ -299,3 +299,50 @@ async fn t26_the_mark_is_believed_from_trusted_peers_only() {
         assert_eq!(next.calls(), copies);
     }
 }
+
+/// Once a copy could be the one request that tries an endpoint whose ejection is over. It never
+/// reports back, so the endpoint stayed out for another minute. Copies should leave no trace in the
+/// state of circuits.
+#[tokio::test]
+async fn t26_a_copy_is_never_the_trial_of_an_ejected_endpoint() {
+    let weak = backend().resets().start().await;
+    let good = backend().answers("good").start().await;
+    let other = backend().answers("other").start().await;
+    let text = format!(
+        r#"
+        [backends.pool]
+        endpoints = ["{}", "{}"]
+        balance = "round_robin"
+        [backends.other]
+        endpoints = ["{}"]
+        [routes.live]
+        path = "/live"
+        backend = "pool"
+        [routes.copied]
+        path = "/copied"
+        backend = "other"
+        [shadows.s]
+        route = "copied"
+        backend = "pool"
+        percent = 100
+        "#,
+        weak.url(),
+        good.url(),
+        other.url()
+    );
+    let gateway = gateway(text).start().await;
+    let client = gateway.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/live").await.status, 200);
+    }
+    assert_eq!(weak.calls(), 5, "ejected after five");
+    weak.becomes(backend().answers("weak"));
+    tokio::time::sleep(millis(10_300)).await;
+    let before = good.calls();
+    for _ in 0..20 {
+        assert_eq!(client.get("/copied").await.text(), "other");
+    }
+    until(seconds(3), || good.calls() == before + 20).await;
+    assert_eq!(weak.calls(), 5, "no copy goes to what is ejected");
+    assert_eq!(client.get("/live").await.text(), "weak", "the next request is the trial");
+}

@@ -19,9 +19,12 @@ async fn the_anthropic_sdk_finds_everything_as_it_expects() {
     let broken = broken.start().await;
     let held = backend().stalls().start().await;
     let mut text = String::new();
-    for (name, url) in
-        [("claude", model.url()), ("busy", busy.url()), ("broken", broken.url()), ("held", held.url())]
-    {
+    for (name, url) in [
+        ("claude", model.url()),
+        ("busy", busy.url()),
+        ("broken", broken.url()),
+        ("held", held.url()),
+    ] {
         text += &format!(
             "[backends.{name}]\nendpoints = [\"{url}\"]\n\
              [routes.{name}]\npath = \"/v1/messages\"\nmodel = \"{name}\"\nbackend = \"{name}\"\n\
@@ -74,7 +77,9 @@ async fn the_anthropic_sdk_finds_everything_as_it_expects() {
         assert_ne!(value, Value::Null, "{member}");
     }
     for seen in model.seen() {
-        assert!(!seen.headers.contains_key("x-api-key") && !seen.headers.contains_key("authorization"));
+        assert!(
+            !seen.headers.contains_key("x-api-key") && !seen.headers.contains_key("authorization")
+        );
         // What is not a credential arrives.
         assert!(seen.headers.contains_key("anthropic-version"));
     }

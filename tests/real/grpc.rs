@@ -76,6 +76,7 @@ async fn grpcio_calls_grpcio_through_the_edge() {
         ("no certificate", "UNAVAILABLE"),
     ] {
         assert_eq!(errors[what]["code"], code, "{what}: {}", errors[what]);
+        eprintln!("{what}: {code} after {:.0} ms", errors[what]["took"].as_f64().unwrap() * 1e3);
     }
     let missing = &errors["no such model"];
     assert_eq!(missing["details"], "there is no model “nobody”");

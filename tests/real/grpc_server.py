@@ -31,8 +31,7 @@ class Server(service.GRPCInferenceServiceServicer):
 
     def ModelStreamInfer(self, requests, context):
         for request in requests:
-            yield v2.ModelStreamInferResponse(
-                infer_response=v2.ModelInferResponse(model_version=name, id=request.id))
+            yield v2.ModelInferResponse(model_version=name, id=request.id)
 
 
 def count(request, context):

@@ -99,7 +99,8 @@ async fn tokens_arrive_as_the_model_makes_them() {
     // Piece by piece: when the model said it, and when the client had it.
     let had = times(&streamed["times"]);
     assert_eq!(had.len(), said.pieces.len(), "no piece is lost or joined");
-    let late: Vec<f64> = had.iter().zip(&said.pieces).map(|(had, said)| (had - said) * 1e3).collect();
+    let late: Vec<f64> =
+        had.iter().zip(&said.pieces).map(|(had, said)| (had - said) * 1e3).collect();
     let before_next = had.iter().zip(&said.pieces[1..]).filter(|(had, next)| had < next).count();
     eprintln!("model  gaps ms: {}", shown(&gaps(&said.pieces)));
     eprintln!("client gaps ms: {}", shown(&gaps(&had)));
@@ -194,15 +195,24 @@ async fn a_client_that_leaves_stops_the_model() {
     }
     for (round, (told, stopped)) in seen.iter().enumerate() {
         let protocol = if round % 2 == 0 { "1.1" } else { "2" };
-        eprintln!("HTTP/{protocol} client left: model server told after {told:?}, cancelled seen after {stopped:?}");
+        eprintln!(
+            "HTTP/{protocol} client left: model server told after {told:?}, cancelled seen after {stopped:?}"
+        );
     }
     let mut stopped: Vec<Duration> = seen.iter().map(|(_, stopped)| *stopped).collect();
     stopped.sort();
     assert!(stopped[6] < millis(100), "{stopped:?}");
 
-    // One that leaves before the model has said anything.
-    let asked = gateway.client().post("/v1/chat/completions", body.clone());
-    assert!(asked.header("x-user-id", "hasty").within(millis(3)).open().await.is_err());
+    // One that leaves while a whole answer is made: nothing was sent to it yet.
+    let whole = question(&json!({ "max_tokens": 900 }));
+    let asked = gateway.client().post("/v1/chat/completions", whole).header("x-user-id", "hasty");
+    assert!(asked.within(millis(700)).open().await.is_err());
+    let idle =
+        async || models.stats(0).await["active"] == 0 && models.stats(1).await["active"] == 0;
+    until_async(millis(500), idle).await;
+    let row = &gateway.outcomes("outcome=client_aborted").await[0];
+    assert_eq!(row["http.response.status_code"], 499, "{row}");
+    assert!(row["t_first_byte"].is_null() && row["gen_ai.usage.output_tokens"].is_null(), "{row}");
     // One that uses the SDK.
     let env = told(&gateway);
     let left = script("stream_llm.py", &["leave", "leaver", "900"], &env).await;
@@ -210,10 +220,7 @@ async fn a_client_that_leaves_stops_the_model() {
     assert_eq!(rows.len(), 10, "{rows:?}");
     let of_sdk = rows.iter().find(|row| row["request_id"] == left["request_id"]).unwrap();
     assert!(of_sdk["gen_ai.usage.output_tokens"].as_u64().unwrap() >= 10, "{of_sdk}");
-    until_async(seconds(5), async || {
-        models.stats(0).await["active"] == 0 && models.stats(1).await["active"] == 0
-    })
-    .await;
+    until_async(seconds(5), idle).await;
 }
 
 #[tokio::test]

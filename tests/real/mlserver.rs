@@ -51,6 +51,9 @@ async fn tritonclient_classifies_through_the_edge() {
     // Without the authority nothing is asked at all.
     env.retain(|(name, _)| *name != "WEIR_CA");
     let untrusting = run(&[&python, &infer, "--users", "1"], &env).await;
-    assert!(!untrusting.ok && untrusting.err.contains("CERTIFICATE_VERIFY_FAILED"), "{untrusting:?}");
+    assert!(
+        !untrusting.ok && untrusting.err.contains("CERTIFICATE_VERIFY_FAILED"),
+        "{untrusting:?}"
+    );
     assert_eq!(gateway.outcomes("route=iris").await.len(), 190);
 }

@@ -33,7 +33,10 @@ pub(crate) fn root() -> PathBuf {
 /// The Python that has the SDKs.
 pub(crate) fn python() -> PathBuf {
     let python = root().join("target/test-env/venv/bin/python");
-    assert!(python.exists(), "no Python SDKs in target/test-env: run scripts/test, it installs them");
+    assert!(
+        python.exists(),
+        "no Python SDKs in target/test-env: run scripts/test, it installs them"
+    );
     python
 }
 

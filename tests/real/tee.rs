@@ -37,7 +37,8 @@ impl Tee {
         let addr = listener.local_addr().unwrap();
         let noted = Arc::clone(&heard);
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 while let Ok((caller, _)) = listener.accept().await {

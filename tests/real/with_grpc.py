@@ -28,10 +28,11 @@ def infer(model="echo", user="ada", key=KEY, stub=stub, content=b"hello", id="1"
 
 
 def refused(call):
+    began = time.monotonic()
     try:
         call()
     except grpc.RpcError as error:
-        return {"code": error.code().name, "details": error.details(),
+        return {"code": error.code().name, "details": error.details(), "took": time.monotonic() - began,
                 "trailers": {key: str(value) for key, value in error.trailing_metadata() or ()}}
     return {"code": "OK"}
 
@@ -51,7 +52,7 @@ asked, answers = queue.Queue(), []
 talk = stub.ModelStreamInfer(iter(asked.get, None), metadata=metadata(), timeout=20)
 for turn in range(5):
     asked.put(v2.ModelInferRequest(model_name="echo", id=f"turn {turn}"))
-    answers.append(next(talk).infer_response.id)
+    answers.append(next(talk).id)
 asked.put(None)
 ending = list(talk)
 

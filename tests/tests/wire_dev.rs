@@ -7,3 +7,9 @@ mod wire_limits;
 mod wire_smuggling;
 #[path = "../e2e/wire_heads.rs"]
 mod wire_heads;
+#[path = "../e2e/wire_bodies.rs"]
+mod wire_bodies;
+#[path = "../e2e/wire_answers.rs"]
+mod wire_answers;
+#[path = "../e2e/wire_streams.rs"]
+mod wire_streams;

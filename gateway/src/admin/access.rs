@@ -1,5 +1,7 @@
 //! Who may do what on the admin listener: one table, deny by default (hardening T19, T20).
 
+use std::net::SocketAddr;
+
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{Method, header};
 use axum::middleware::Next;
@@ -74,15 +76,25 @@ pub async fn guard(
     State(context): State<Context>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     matched: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    with_headers(checked(&context, peer, matched, request, next).await)
+}
+
+async fn checked(
+    context: &Context,
+    peer: SocketAddr,
+    matched: Option<MatchedPath>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Err(error) = check_host(&context, &request) {
+    if let Err(error) = check_host(context, &request) {
         return error.into_response();
     }
     let Some(matched) = matched else {
         // Unknown paths say nothing to strangers about which paths there are.
-        return match authenticate(&context, &request) {
+        return match authenticate(context, &request) {
             Ok(_) => next.run(request).await,
             Err(error) => error.into_response(),
         };
@@ -94,17 +106,17 @@ pub async fn guard(
     let operation =
         OPERATIONS.iter().find(|(m, path, _)| *m == method && *path == matched.as_str());
     let needs = match operation {
-        Some((_, _, None)) => return with_headers(next.run(request).await),
+        Some((_, _, None)) => return next.run(request).await,
         Some((_, _, Some(permission))) => *permission,
         // What is not in the table is refused to everybody who may know that it is not there.
         None => {
-            return match authenticate(&context, &request) {
+            return match authenticate(context, &request) {
                 Ok(_) => no_such_method(request.uri().clone()).await.into_response(),
                 Err(error) => error.into_response(),
             };
         }
     };
-    let caller = match authenticate(&context, &request) {
+    let caller = match authenticate(context, &request) {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
@@ -121,7 +133,7 @@ pub async fn guard(
         from: peer.ip().to_string(),
         request_id,
     });
-    with_headers(next.run(request).await)
+    next.run(request).await
 }
 
 /// Answers of the API are nobody's page.

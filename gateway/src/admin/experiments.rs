@@ -169,11 +169,17 @@ struct Undo {
 }
 
 /// Reads a JSON body; an empty one is the default where that makes sense.
-fn body<T: serde::de::DeserializeOwned>(bytes: &[u8], empty: Option<T>) -> Result<T, ApiError> {
+pub(super) fn body<T: serde::de::DeserializeOwned>(bytes: &[u8], empty: Option<T>) -> Result<T, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace)
         && let Some(empty) = empty
     {
         return Ok(empty);
+    }
+    // Derived code takes a list for a struct, members in order; nobody means that.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::invalid(
+            "the body is not what is expected: it is a list, not an object",
+        ));
     }
     serde_json::from_slice(bytes)
         .map_err(|error| ApiError::invalid(format!("the body is not what is expected: {error}")))

@@ -87,8 +87,7 @@ pub async fn create(
             "this key was made before; its secret is shown only once",
         ));
     }
-    let asked: NewKey = serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::invalid(format!("the body is not what is expected: {error}")))?;
+    let asked: NewKey = super::experiments::body(&bytes, None)?;
     let good_name = (1..=64).contains(&asked.name.len())
         && asked.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if !good_name {

@@ -23,6 +23,9 @@ use super::wire::{BackendIo, Wire};
 use super::{Backend, Endpoint};
 use crate::body::Outgoing;
 
+/// Header fields that hyper takes if nothing is said.
+pub const HYPER_FIELDS: usize = 100;
+
 type Connection = http1::Connection<TokioIo<BackendIo>, Outgoing>;
 
 /// A connection and its sender.
@@ -87,8 +90,11 @@ impl H1 {
         endpoint: Arc<Endpoint>,
         open: OpenConnection,
     ) -> hyper::Result<Box<Self>> {
-        let (send, connection) =
-            http1::Builder::new().handshake::<_, Outgoing>(TokioIo::new(io)).await?;
+        let mut builder = http1::Builder::new();
+        if wire.header_fields > HYPER_FIELDS {
+            builder.max_headers(wire.header_fields);
+        }
+        let (send, connection) = builder.handshake::<_, Outgoing>(TokioIo::new(io)).await?;
         Ok(Box::new(Self {
             send,
             connection,

@@ -67,13 +67,17 @@ async fn resolve(shared: &Arc<Shared>, backend: &Backend) {
             Ok((addresses, literal)) => {
                 let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = addresses
                     .into_iter()
-                    .partition(|ip| literal || allowed(*ip, backend.plan.allow_private));
+                    .partition(|ip| allowed(*ip, literal || backend.plan.allow_private));
                 if let Some(ip) = bad.first() {
-                    let why = format!(
-                        "leads to {ip}, which is not a public address; \
-                         `allow_private = true` in [backends.{}] allows it",
-                        backend.name
-                    );
+                    let why = if allowed(*ip, true) {
+                        format!(
+                            "leads to {ip}, which is not a public address; \
+                             `allow_private = true` in [backends.{}] allows it",
+                            backend.name
+                        )
+                    } else {
+                        format!("leads to {ip}, where no backend may be (link-local, multicast, …)")
+                    };
                     failed.push((Arc::clone(&endpoint.host), why));
                 }
                 good

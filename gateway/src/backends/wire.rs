@@ -27,6 +27,8 @@ pub enum Stream {
 /// What is known of a connection's bytes, shared between the stream inside hyper and the pool.
 pub struct Wire {
     framing: RefCell<Option<ResponseFraming>>,
+    /// Most fields of a response head.
+    pub header_fields: usize,
     /// Why the response was refused.
     pub fault: Cell<Option<Fault>>,
     /// Whether a byte of the present response has come.
@@ -45,6 +47,7 @@ impl Wire {
     /// Watching HTTP/1.1 responses, or nothing (HTTP/2 frames itself).
     pub fn new(http1: Option<HeadLimits>) -> Rc<Self> {
         Rc::new(Self {
+            header_fields: http1.map_or(0, |limits| limits.header_fields),
             framing: RefCell::new(http1.map(ResponseFraming::new)),
             fault: Cell::new(None),
             answered: Cell::new(false),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header};
+use policies::framing::Fault;
 use policies::headers::AskedVariant;
 use policies::peek::Member;
 use policies::trace_context::{self, TraceContext};
@@ -10,6 +11,7 @@ use policies::trace_context::{self, TraceContext};
 use crate::body::Outgoing;
 use crate::request::record::cut;
 use crate::request::{Cx, Record, Rejection};
+use crate::server::conn::Refusal;
 use crate::snapshot::names;
 
 /// A request, ready to be decided about and sent on.
@@ -152,6 +154,15 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
             row.client_request_id.push_str(id);
         }
     }
+    // Whatever is wrong, a client that waits for a 100 is not made to send its body.
+    let expectations: Vec<HeaderValue> = headers.get_all(header::EXPECT).iter().cloned().collect();
+    headers.remove(header::EXPECT);
+    let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    record.expects_continue = expectations.iter().any(is_continue);
+    if version == Version::HTTP_2 && headers.len() > cx.snapshot.limits.header_fields {
+        // On HTTP/1 they are counted before they are parsed (L03).
+        return Err(Rejection::Refused(Refusal::Framing(Fault::TooManyFields)));
+    }
     if matches!(method, Method::CONNECT | Method::TRACE) {
         return Err(Rejection::Method);
     }
@@ -170,12 +181,8 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
         row.host.push_str(cut(&host, 256));
     }
 
-    match headers.remove(header::EXPECT) {
-        None => {}
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-            record.expects_continue = true;
-        }
-        Some(_) => return Err(Rejection::Expectation),
+    if !expectations.iter().all(is_continue) {
+        return Err(Rejection::Expectation);
     }
     let trusted = trusted(cx);
     let upgrade = asks_for_websocket(&headers, version)?;

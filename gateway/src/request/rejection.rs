@@ -356,6 +356,12 @@ impl Rejection {
 
     /// The response, and the end of the record.
     pub async fn into_response(self, cx: &Cx, mut record: Record) -> Response<ResponseBody> {
+        if matches!(self, Self::Body(BodyFault::Broken))
+            && let Some(why) = cx.conn.refused.take()
+        {
+            // It did not break off: its framing was at fault.
+            return Box::pin(Self::Refused(why).into_response(cx, record)).await;
+        }
         let told = self.told();
         let code = self.code(&told);
         let shape = Shape::of(record.path(), record.content_type());

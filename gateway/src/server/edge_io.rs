@@ -76,7 +76,16 @@ impl<S> EdgeIo<S> {
     fn scan_held(&mut self) -> Result<usize, policies::framing::Fault> {
         let scanned = self.framing.as_mut().map_or(Ok(0), |framing| framing.scan(&self.held));
         self.note_head();
+        self.note_fault();
         scanned
+    }
+
+    /// A fault behind bytes that still pass belongs to the body of the request they begin: it is
+    /// refused before anything of it goes to a backend (T01).
+    fn note_fault(&self) {
+        if let Some(fault) = self.framing.as_ref().and_then(RequestFraming::fault) {
+            self.conn.refused.set(Some(Refusal::Framing(fault)));
+        }
     }
 
     /// Passes on what may be passed on of `held`.
@@ -158,7 +167,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
                     return Poll::Ready(Ok(()));
                 }
             }
-            if this.held.len() >= MOST_HELD {
+            // A head is bounded by its own limits, which may be larger.
+            if waiting && this.held.len() >= MOST_HELD {
                 return Poll::Pending;
             }
             let before = buf.filled().len();
@@ -180,6 +190,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
                         buf.set_filled(before + passed);
                     }
                     this.note_head();
+                    this.note_fault();
                     if passed > 0 {
                         return Poll::Ready(Ok(()));
                     }

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::backends::connect::Local;
+use crate::backends::h1::HYPER_FIELDS;
 use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::{Conn, Kick};
 use crate::server::edge_io::EdgeIo;
@@ -102,7 +103,11 @@ pub async fn serve_http1(
     };
     let io = EdgeIo::http1(stream, Rc::clone(conn), heads);
     let edge = Edge { worker: Rc::clone(worker), conn: Rc::clone(conn) };
-    let mut connection = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    if limits.header_fields > HYPER_FIELDS {
+        builder.max_headers(limits.header_fields);
+    }
+    let mut connection = builder
         // Deadlines are the sweep's: hyper's own would count idle time into the head's.
         .header_read_timeout(None)
         .max_buf_size(limits.write_buffer.max(limits.header_bytes + limits.target_bytes + 1024))

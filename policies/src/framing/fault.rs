@@ -9,8 +9,8 @@ pub enum Fault {
     /// The method is empty or holds a byte that no token may hold.
     #[error("method is not a token")]
     Method,
-    /// The target holds a byte outside `0x21..=0x7e`.
-    #[error("request target holds a byte that is not visible ascii")]
+    /// The target holds a byte that no URI holds, or a fragment, or is no URI at all.
+    #[error("request target is not a uri without fragment")]
     TargetByte,
     /// The target, or the line it stands in, is over its limit.
     #[error("request target too long")]

@@ -225,5 +225,20 @@ fn request_line(line: &[u8], target_bytes: usize) -> Result<bool, Fault> {
         let spaced = memchr::memchr(b' ', target).is_some();
         return Err(if spaced { Fault::RequestLine } else { Fault::TargetByte });
     }
+    if !is_uri(target) {
+        return Err(Fault::TargetByte);
+    }
     Ok(http11)
+}
+
+/// Whether `target` is a URI without a fragment. The parser behind us drops a fragment without a
+/// word and answers what it cannot read by itself, so both must be seen here.
+fn is_uri(target: &[u8]) -> bool {
+    // Bytes that have no place in any part of a path or query; the common target has none of them.
+    let odd = memchr::memchr3(b'#', b'<', b'>', target).is_some()
+        || memchr::memchr2(b'"', b'`', target).is_some();
+    if target.first() == Some(&b'/') && !odd {
+        return true;
+    }
+    memchr::memchr(b'#', target).is_none() && http::Uri::try_from(target).is_ok()
 }

@@ -87,6 +87,8 @@ pub struct View {
     pub plan: Arc<Plan>,
     /// Experiments as they stand.
     pub live: BTreeMap<String, LiveExperiment>,
+    /// Layers as they stand.
+    pub layers: BTreeMap<String, LiveLayer>,
     /// What the file says of each experiment's split (see `live::statement`).
     pub statements: BTreeMap<String, String>,
     /// Number of the snapshot.
@@ -112,6 +114,9 @@ pub struct ReloadStats {
 pub struct Changes {
     state: tokio::sync::Mutex<Held>,
     view: arc_swap::ArcSwap<View>,
+    /// Experiments whose stop waits for its turn: they decide nothing, whatever their revision says.
+    /// Held while a snapshot is built and swapped in.
+    stopping: Mutex<Vec<String>>,
     shared: Arc<Shared>,
     key_states: KeyStates,
     installation: Installation,
@@ -245,12 +250,14 @@ impl Changes {
         let view = View {
             plan: Arc::clone(&plan),
             live: BTreeMap::new(),
+            layers: BTreeMap::new(),
             statements: BTreeMap::new(),
             generation: 0,
         };
         let changes = Arc::new(Self {
             state: tokio::sync::Mutex::new(state),
             view: arc_swap::ArcSwap::from_pointee(view),
+            stopping: Mutex::default(),
             shared,
             key_states: KeyStates::default(),
             installation: stored.installation,
@@ -461,6 +468,7 @@ impl Changes {
 
     /// Builds the next snapshot from the state and swaps it in.
     fn put_in_force(&self, state: &mut Held) -> u64 {
+        let stopping = self.stopping.lock();
         state.generation += 1;
         let declared = state.plan.declared_keys.iter().map(|key| {
             let entry = KeyEntry {
@@ -482,7 +490,7 @@ impl Changes {
             generation: state.generation,
             keys,
             key_states,
-            live: &state.live,
+            live: &without(&state.live, &stopping),
             layers: &state.layers,
             hash_key: routing::HashKey(self.installation.hash_key),
             receipt_key: self.installation.receipt_key,
@@ -500,10 +508,41 @@ impl Changes {
                 .filter(|(name, _)| state.plan.experiments.iter().any(|e| *e.name == ***name))
                 .map(|(name, live)| (name.clone(), live.clone()))
                 .collect(),
+            layers: state.layers.clone(),
             statements: state.statements.clone(),
             generation: state.generation,
         }));
+        drop(stopping);
         state.generation
+    }
+
+    /// Takes an experiment out of the decisions before its stop has its turn: a change that waits for
+    /// the store holds the turn, and must not hold up the kill switch (F30).
+    fn stop_deciding(&self, experiment: &str) {
+        let mut stopping = self.stopping.lock();
+        stopping.push(experiment.to_owned());
+        let view = self.view();
+        let current = self.shared.current.load();
+        let parts = Parts {
+            generation: view.generation,
+            keys: Arc::clone(&current.keys),
+            key_states: current.key_states.clone(),
+            live: &without(&view.live, &stopping),
+            layers: &view.layers,
+            hash_key: routing::HashKey(self.installation.hash_key),
+            receipt_key: self.installation.receipt_key,
+            workers: self.shared.open.len(),
+        };
+        let next = snapshot::build(&view.plan, parts, &self.shared.backends, &self.shared.tallies);
+        self.shared.current.store(Arc::new(next));
+    }
+
+    /// The stop has had its turn, and its revision says the rest.
+    fn stop_has_decided(&self, experiment: &str) {
+        let mut stopping = self.stopping.lock();
+        if let Some(place) = stopping.iter().position(|name| name == experiment) {
+            stopping.swap_remove(place);
+        }
     }
 
     /// Sets weights. Variants that are not named keep theirs. Answers the new revision once it is
@@ -543,18 +582,33 @@ impl Changes {
         actor: &Actor,
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
+        if let Ok(mut state) = self.state.try_lock() {
+            return self.stop_in_turn(&mut state, experiment, actor, reason).await;
+        }
+        self.stop_deciding(experiment);
         let mut state = self.state.lock().await;
-        let before = known(&state, experiment)?.clone();
+        self.stop_has_decided(experiment);
+        self.stop_in_turn(&mut state, experiment, actor, reason).await
+    }
+
+    async fn stop_in_turn(
+        &self,
+        state: &mut Held,
+        experiment: &str,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<LiveExperiment, ChangeError> {
+        let before = known(state, experiment)?.clone();
         if before.state == State::Stopped {
-            self.store_rows(&mut state, Vec::new()).await?;
+            self.store_rows(state, Vec::new()).await?;
             return Ok(before);
         }
         let next = before.stopped(actor, clock::unix_micros(), reason);
         // In force first: nothing may delay it.
         state.live.insert(experiment.to_owned(), next.clone());
-        self.put_in_force(&mut state);
+        self.put_in_force(state);
         let action = "experiment.stop";
-        let stored = self.store_revision(&mut state, experiment, action, &before, &next, actor).await;
+        let stored = self.store_revision(state, experiment, action, &before, &next, actor).await;
         if let Err(error) = stored {
             let audit = audit(actor, next.at, action, experiment, Some(&before), &next);
             state.unstored.push((next.to_row(experiment), audit));
@@ -769,6 +823,20 @@ impl Changes {
         self.put_in_force(&mut state);
         Ok(after)
     }
+}
+
+/// Experiments as they stand, but those in `stopping` as stopped.
+fn without(
+    live: &BTreeMap<String, LiveExperiment>,
+    stopping: &[String],
+) -> BTreeMap<String, LiveExperiment> {
+    let mut live = live.clone();
+    for name in stopping {
+        if let Some(experiment) = live.get_mut(name) {
+            experiment.state = State::Stopped;
+        }
+    }
+    live
 }
 
 fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {

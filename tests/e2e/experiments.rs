@@ -676,3 +676,138 @@ async fn a_refused_file_leaves_everything_as_it_was() {
     assert_eq!(gateway.get("/experiments/int8").await["revision"], 2);
     answer_for(&gateway.client(), "u").await;
 }
+
+/// What happened: a stop that could not be stored was in force as a revision that the store did not
+/// know, and every later change was refused because it would have left a gap. It is stored before the
+/// next change.
+#[tokio::test]
+async fn a_stop_works_while_the_store_is_locked_and_is_stored_before_the_next_change() {
+    let stable = backend().answers("stable").start().await;
+    let canary = backend().answers("canary").start().await;
+    let gateway = gateway(split(&stable, &canary, (0, 100))).start().await;
+    let (api, client) = (gateway.api(), gateway.client());
+    assert_eq!(answer_for(&client, "u").await, "canary");
+    gateway.accounts().await;
+
+    let lock = rusqlite::Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let asked = Instant::now();
+    let stop = tokio::spawn({
+        let api = api.apart();
+        async move { post(&api, "stop", json!({"reason": "locked"})).await }
+    });
+    while answer_for(&client, "u").await == "canary" {
+        assert!(asked.elapsed() < millis(5_000), "variant traffic is 0 within 5 s (F30)");
+        tokio::time::sleep(millis(5)).await;
+    }
+    let stopped = stop.await.unwrap();
+    assert_eq!(stopped.status, 200, "{}", stopped.text());
+    assert_eq!(
+        (&stopped.json()["state"], &stopped.json()["stored"]),
+        (&json!("stopped"), &json!(false))
+    );
+    let again = post(&api, "stop", json!({})).await;
+    assert_eq!(again.json()["stored"], false, "saying it twice does not store it");
+    lock.execute_batch("ROLLBACK").unwrap();
+
+    let put = || put_weights(&api, "\"2\"", json!({"weights": {"canary": 10, "stable": 90}}));
+    let patience = Instant::now();
+    let mut changed = put().await;
+    while changed.status == 503 && patience.elapsed() < millis(15_000) {
+        tokio::time::sleep(millis(100)).await;
+        changed = put().await;
+    }
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    assert_eq!(changed.json()["revision"], 3);
+    let history = gateway.get("/experiments/int8/history").await;
+    let rows: Vec<(&Value, &Value)> = history["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (&row["revision"], &row["state"]))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (&json!(3), &json!("running")),
+            (&json!(2), &json!("stopped")),
+            (&json!(1), &json!("running"))
+        ]
+    );
+}
+
+/// What happened: a change that waited for a locked store held up the kill switch behind it, for as
+/// long as the store was patient with the lock.
+#[tokio::test]
+async fn a_stop_is_in_force_at_once_although_another_change_waits_for_the_store() {
+    let stable = backend().answers("stable").start().await;
+    let canary = backend().answers("canary").start().await;
+    let gateway = gateway(split(&stable, &canary, (0, 100))).start().await;
+    let (api, client) = (gateway.api(), gateway.client());
+    assert_eq!(answer_for(&client, "u").await, "canary");
+    gateway.accounts().await;
+
+    let lock = rusqlite::Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let put = tokio::spawn({
+        let api = api.apart();
+        async move { put_weights(&api, "\"1\"", json!({"weights": {"canary": 90}})).await }
+    });
+    tokio::time::sleep(millis(300)).await;
+    assert!(!put.is_finished(), "the lock has no effect");
+    let asked = Instant::now();
+    let stop = tokio::spawn({
+        let api = api.apart();
+        async move { post(&api, "stop", json!({})).await }
+    });
+    while answer_for(&client, "u").await == "canary" {
+        assert!(asked.elapsed() < millis(1_000), "the stop is held up");
+        tokio::time::sleep(millis(5)).await;
+    }
+    assert!(!put.is_finished(), "the change came first after all");
+    lock.execute_batch("ROLLBACK").unwrap();
+    let put = put.await.unwrap();
+    assert!([200, 503].contains(&put.status.as_u16()), "{}", put.text());
+    let stopped = stop.await.unwrap();
+    assert_eq!((stopped.status.as_u16(), &stopped.json()["state"]), (200, &json!("stopped")));
+    assert_eq!(answer_for(&client, "u").await, "stable");
+    let shown = gateway.get("/experiments/int8").await;
+    assert_eq!(shown["revision"], if put.status == 200 { 3 } else { 2 });
+    assert_eq!(shown["state"], "stopped");
+    let resumed = gateway.set_weights("int8", json!({"canary": 100, "stable": 0})).await;
+    assert_eq!(resumed.status, 200, "{}", resumed.text());
+    assert_eq!(answer_for(&client, "u").await, "canary", "the kill switch is off again");
+}
+
+/// What happened: a caller that went away while its change was being stored left it stored and not in
+/// force, and every later change was refused, because that revision was there already.
+#[tokio::test]
+async fn a_change_whose_caller_went_away_is_made_to_its_end() {
+    let (_stable, _canary, text) = two().await;
+    let gateway = gateway(text).start().await;
+    let lock = rusqlite::Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let body = json!({"weights": {"canary": 90}}).to_string();
+    let left = gateway
+        .api()
+        .request("PUT", &format!("{INT8}/weights"), body)
+        .header("if-match", "\"1\"")
+        .within(millis(300))
+        .attempt()
+        .await;
+    assert!(left.is_err(), "the lock has no effect");
+    lock.execute_batch("ROLLBACK").unwrap();
+
+    let mut changed = gateway.set_weights("int8", json!({"stable": 60, "canary": 40})).await;
+    let patience = Instant::now();
+    while changed.status != 200 && patience.elapsed() < millis(10_000) {
+        tokio::time::sleep(millis(100)).await;
+        changed = gateway.set_weights("int8", json!({"stable": 60, "canary": 40})).await;
+    }
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let newest = changed.json()["revision"].as_u64().unwrap();
+    let history = gateway.get("/experiments/int8/history").await;
+    let rows = history["revisions"].as_array().unwrap();
+    let revisions: Vec<u64> = rows.iter().map(|row| row["revision"].as_u64().unwrap()).collect();
+    assert_eq!(revisions, (1..=newest).rev().collect::<Vec<_>>());
+}

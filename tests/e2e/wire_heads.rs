@@ -50,8 +50,24 @@ async fn t05_a_path_with_two_readings_is_refused() {
     let served = listening().await;
     let gateway = gateway(all_to(&served.url())).start().await;
     for target in [
-        "/a%2Fb", "/a%2fb", "/a%5Cb", "/a%00b", "/a%0Ab", "/a\\b", "/a;b", "/a/;x/b", "/a%zz",
-        "/a%", "/a%2", "/../a", "/a/../../b", "/%2e%2e/a", "/a#b", "/a^b", "*", "a",
+        "/a%2Fb",
+        "/a%2fb",
+        "/a%5Cb",
+        "/a%00b",
+        "/a%0Ab",
+        "/a\\b",
+        "/a;b",
+        "/a/;x/b",
+        "/a%zz",
+        "/a%",
+        "/a%2",
+        "/../a",
+        "/a/../../b",
+        "/%2e%2e/a",
+        "/a#b",
+        "/a^b",
+        "*",
+        "a",
     ] {
         let mut raw = gateway.raw().await;
         raw.send(with_key(&gateway, get(target, "x").as_bytes())).await.unwrap();
@@ -118,8 +134,7 @@ async fn t06_hosts_must_be_known_and_said_in_one_way() {
 #[tokio::test]
 async fn t06_a_route_may_keep_the_host_that_the_client_said() {
     let served = backend().echo().start().await;
-    let gateway =
-        gateway(all_to_with(&served.url(), "", "preserve_host = true\n")).start().await;
+    let gateway = gateway(all_to_with(&served.url(), "", "preserve_host = true\n")).start().await;
     let echo = echo_of(&gateway, &get("/", "api.test:8443")).await;
     assert_eq!(values_of(&echoed(&echo), "host"), ["api.test:8443"]);
 }
@@ -139,10 +154,24 @@ async fn t17_a_client_cannot_speak_in_the_gateways_name() {
     let request = get("/", "x").replace("\r\n\r\n", &format!("\r\n{spoofed}\r\n"));
     let fields = echoed(&echo_of(&gateway, &request).await);
     for gone in [
-        "x-weir-experiment", "x-weir-shadow", "x-weir-anything", "forwarded", "x-real-ip",
-        "x-envoy-internal", "x-forwarded-client-cert", "client-cert", "ssl-client-s-dn",
-        "x_forwarded_for", "x_weir_shadow", "content_length", "my_field", "x-named", "keep-alive",
-        "proxy-authorization", "connection", "authorization",
+        "x-weir-experiment",
+        "x-weir-shadow",
+        "x-weir-anything",
+        "forwarded",
+        "x-real-ip",
+        "x-envoy-internal",
+        "x-forwarded-client-cert",
+        "client-cert",
+        "ssl-client-s-dn",
+        "x_forwarded_for",
+        "x_weir_shadow",
+        "content_length",
+        "my_field",
+        "x-named",
+        "keep-alive",
+        "proxy-authorization",
+        "connection",
+        "authorization",
     ] {
         assert_eq!(values_of(&fields, gone), Vec::<String>::new(), "{gone} in {fields:?}");
     }
@@ -205,8 +234,7 @@ async fn t18_a_header_that_decides_must_be_there_once_with_one_value() {
 
 #[tokio::test]
 async fn t24_each_side_sees_its_own_credential_only() {
-    let (bearer, named) =
-        (backend().echo().start().await, backend().echo().h2().start().await);
+    let (bearer, named) = (backend().echo().start().await, backend().echo().h2().start().await);
     let secrets = tempfile_with("secret-of-the-backend");
     let text = format!(
         "[backends.bearer]\nendpoints = [\"{}\"]\ncredential = \"file:{1}\"\n\
@@ -328,7 +356,10 @@ async fn t04_http_2_that_no_http_1_1_could_carry_is_refused() {
         ("escaped slash", path("/a%2fb")),
         ("above the root", path("/../a")),
         ("star", path("*")),
-        ("repeated pseudo", pseudo(&[method, scheme, authority, (":path", "/"), (":path", "/b"), auth])),
+        (
+            "repeated pseudo",
+            pseudo(&[method, scheme, authority, (":path", "/"), (":path", "/b"), auth]),
+        ),
         ("late pseudo", pseudo(&[method, scheme, authority, auth, (":path", "/")])),
         ("no path", pseudo(&[method, scheme, authority, auth])),
         ("no method", pseudo(&[scheme, authority, (":path", "/"), auth])),

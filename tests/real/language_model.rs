@@ -199,9 +199,11 @@ async fn a_client_that_leaves_stops_the_model() {
             "HTTP/{protocol} client left: model server told after {told:?}, cancelled seen after {stopped:?}"
         );
     }
+    // The gateway at once; the model between two tokens, which on a busy machine lie far apart.
+    assert!(seen.iter().all(|(told, _)| *told < millis(100)), "{seen:?}");
     let mut stopped: Vec<Duration> = seen.iter().map(|(_, stopped)| *stopped).collect();
     stopped.sort();
-    assert!(stopped[6] < millis(100), "{stopped:?}");
+    assert!(stopped[4] < millis(100), "{stopped:?}");
 
     // One that leaves while a whole answer is made: nothing was sent to it yet.
     let whole = question(&json!({ "max_tokens": 900 }));

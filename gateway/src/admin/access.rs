@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{Method, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use policies::api_key::credential_of;
@@ -99,12 +99,12 @@ async fn checked(
             Err(error) => error.into_response(),
         };
     };
-    let method = match *request.method() {
-        Method::HEAD => "GET",
-        ref other => other.as_str(),
+    let method = match request.method() {
+        &Method::HEAD => Method::GET,
+        other => other.clone(),
     };
     let operation =
-        OPERATIONS.iter().find(|(m, path, _)| *m == method && *path == matched.as_str());
+        OPERATIONS.iter().find(|(m, path, _)| *m == method.as_str() && *path == matched.as_str());
     let needs = match operation {
         Some((_, _, None)) => return next.run(request).await,
         Some((_, _, Some(permission))) => *permission,
@@ -133,7 +133,15 @@ async fn checked(
         from: peer.ip().to_string(),
         request_id,
     });
-    next.run(request).await
+    if method == Method::GET {
+        return next.run(request).await;
+    }
+    // A change that was begun is made to its end, whether or not the caller still waits for it: one
+    // that is stored and not in force would be in the way of every later one.
+    tokio::spawn(next.run(request)).await.unwrap_or_else(|_| {
+        let said = "an error inside the gateway";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", said).into_response()
+    })
 }
 
 /// Answers of the API are nobody's page.

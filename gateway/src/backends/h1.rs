@@ -145,13 +145,20 @@ impl H1 {
     ) -> Result<Response<Incoming>, SendError> {
         let mut answer = pin!(self.send.try_send_request(request));
         let connection = &mut self.connection;
+        let wire = &self.wire;
         let mut over = false;
         std::future::poll_fn(|cx| {
             if !over {
                 over = connection.poll_without_shutdown(cx).is_ready();
             }
             match answer.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                Poll::Ready(Ok(response)) => match wire.foreseen() {
+                    None => Poll::Ready(Ok(response)),
+                    fault => {
+                        wire.fault.set(fault);
+                        Poll::Ready(Err(SendError { error: None, unsent: None }))
+                    }
+                },
                 Poll::Ready(Err(mut failed)) => {
                     let unsent = failed.take_message();
                     Poll::Ready(Err(SendError { error: Some(failed.into_error()), unsent }))

@@ -73,6 +73,12 @@ impl Wire {
         self.written.set(0);
     }
 
+    /// Why the bytes behind a head that was passed on will be refused, where that is known already:
+    /// nothing of the answer need be sent on then (T07).
+    pub fn foreseen(&self) -> Option<Fault> {
+        self.framing.borrow().as_ref().and_then(ResponseFraming::fault)
+    }
+
     /// Whether the last response was whole and exactly framed, so that the connection may be used
     /// again (T03).
     pub fn finished(&self) -> bool {

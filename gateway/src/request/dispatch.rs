@@ -353,7 +353,7 @@ impl Sender<'_> {
     ) -> Result<Got, Failed> {
         let worker = &self.cx.worker;
         let whole_deadline = record.started() + self.route.deadlines.total;
-        // A retry has a connection of its own: the next idle one may be closed just as the first (F05).
+        // A retry has a fresh connection: the next idle one may be closed as the first was (F05).
         let existing = if fresh { None } else { worker.pool.existing(endpoint) };
         let lease = match existing {
             Some(lease) => {

@@ -169,6 +169,9 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
     if let Some(fault) = h2_fault {
         return Err(Rejection::Head(fault.to_string()));
     }
+    if uri.path() == "*" && method != Method::OPTIONS {
+        return Err(Rejection::Head("the target `*` is for OPTIONS only".into()));
+    }
     let (host, authority) = host(&uri, &headers, version)?;
     let path = routing::canonical_path(uri.path())
         .map_err(|fault| Rejection::Head(format!("the path is not acceptable: {fault}")))?

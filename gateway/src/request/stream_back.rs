@@ -171,7 +171,7 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
 }
 
 /// What only the gateway may say, in an answer: a backend's words in its name are dropped.
-fn strip_ours(headers: &mut http::HeaderMap) {
+pub(super) fn strip_ours(headers: &mut http::HeaderMap) {
     if headers.keys().any(|name| name.as_str().starts_with("x-weir-")) {
         let names: Vec<http::HeaderName> =
             headers.keys().filter(|name| name.as_str().starts_with("x-weir-")).cloned().collect();

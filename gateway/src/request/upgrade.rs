@@ -12,12 +12,12 @@ use routing::Assignment;
 
 use crate::backends::connect::{self, ConnectError, Connected};
 use crate::backends::h1::{H1, OpenConnection};
-use crate::backends::{AttemptResult, balance};
+use crate::backends::{AttemptResult, Backend, Endpoint, balance};
 use crate::body::Outgoing;
 use crate::config::plan::Scheme;
 use crate::request::dispatch::outgoing;
 use crate::request::read_head::Head;
-use crate::request::{Cx, Record, Rejection, ResponseBody, receipt};
+use crate::request::{Cx, Record, Rejection, ResponseBody, receipt, stream_back};
 use crate::server::tunnel::Tunnel;
 use crate::snapshot::{RoutePlan, names};
 
@@ -57,17 +57,51 @@ pub async fn dispatch(
     let uptime = cx.worker.shared.backends.uptime();
     let endpoint = balance::choose(backend, &set, assignment.unit_hash, None, uptime)
         .ok_or(Rejection::NoEndpoint)?;
+    record.attempt(backend, &endpoint);
+    let asked = ask(cx, route, backend, &endpoint, &head, record).await;
+    let result = match &asked {
+        Ok(_) => AttemptResult::Ok,
+        Err(Rejection::ConnectFailed | Rejection::ConnectTimeout) => AttemptResult::ConnectError,
+        Err(Rejection::FirstByteTimeout) => AttemptResult::Timeout,
+        Err(Rejection::Protocol) => AttemptResult::ProtocolError,
+        Err(_) => AttemptResult::Reset,
+    };
+    record.attempt_ended(backend, result);
+    // As with any other request: a trial that is over must be told, a dead endpoint left alone.
+    let uptime = cx.worker.shared.backends.uptime();
+    let ejected = || set.all.iter().filter(|e| !e.health.is_serving()).count();
+    let _ = match result {
+        AttemptResult::Ok => endpoint.health.succeeded(uptime),
+        _ => {
+            let may = policies::health::may_eject(ejected(), set.all.len());
+            endpoint.health.failed(uptime, may)
+        }
+    };
+    let (parts, connection, refusal) = asked?;
+    Ok(Box::new(Upgraded { parts, connection, refusal, shown, idle: route.deadlines.idle }))
+}
+
+/// A backend's word: a connection that switched, or a refusal with its body.
+type Word = (response::Parts, Option<Box<H1>>, bytes::Bytes);
+
+async fn ask(
+    cx: &Cx,
+    route: &RoutePlan,
+    backend: &Arc<Backend>,
+    endpoint: &Arc<Endpoint>,
+    head: &Head,
+    record: &mut Record,
+) -> Result<Word, Rejection> {
     if endpoint.scheme == Scheme::H2c {
         return Err(Rejection::Protocol);
     }
-    record.attempt(backend, &endpoint);
     let limits = policies::framing::HeadLimits {
         target_bytes: 0,
         header_bytes: cx.snapshot.limits.response_header_bytes,
         header_fields: cx.snapshot.limits.response_header_fields,
     };
     let open = OpenConnection::new(backend, cx.worker.id);
-    let connecting = connect::connect_http1(backend, &endpoint, limits);
+    let connecting = connect::connect_http1(backend, endpoint, limits);
     let connected = tokio::time::timeout(route.deadlines.connect, connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
@@ -77,11 +111,11 @@ pub async fn dispatch(
         Err(ConnectError::TimedOut) => return Err(Rejection::ConnectTimeout),
         Err(_) => return Err(Rejection::ConnectFailed),
     };
-    let mut connection = H1::handshake(io, wire, Arc::clone(&endpoint), open)
+    let mut connection = H1::handshake(io, wire, Arc::clone(endpoint), open)
         .await
         .map_err(|_| Rejection::ConnectFailed)?;
     let mut request =
-        outgoing(cx, &head, backend, &endpoint, route.preserve_host, false, Outgoing::Empty);
+        outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty);
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -93,17 +127,10 @@ pub async fn dispatch(
         .map_err(|_| Rejection::Closed)?;
     let (parts, incoming) = response.into_parts();
     record.first_byte(parts.status.as_u16());
-    record.attempt_ended(backend, AttemptResult::Ok);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         drop(incoming);
         connection.finish_upgrade().await;
-        return Ok(Box::new(Upgraded {
-            parts,
-            connection: Some(connection),
-            refusal: bytes::Bytes::new(),
-            shown,
-            idle: route.deadlines.idle,
-        }));
+        return Ok((parts, Some(connection), bytes::Bytes::new()));
     }
     // A refusal is short; it is read whole and passed on.
     let mut body = crate::backends::h1::H1Body::new(incoming, connection);
@@ -117,13 +144,7 @@ pub async fn dispatch(
             return Err(Rejection::Protocol);
         }
     }
-    Ok(Box::new(Upgraded {
-        parts,
-        connection: None,
-        refusal: refusal.freeze(),
-        shown,
-        idle: route.deadlines.idle,
-    }))
+    Ok((parts, None, refusal.freeze()))
 }
 
 /// Answers the client, and leaves the two streams where the connection's task joins them.
@@ -133,6 +154,7 @@ pub fn switch(cx: &Cx, upgraded: Upgraded, mut record: Record) -> Response<Respo
     policies::headers::strip_hop_by_hop(&mut parts.headers, agreed);
     parts.headers.remove(header::TRANSFER_ENCODING);
     parts.headers.remove(header::CONTENT_LENGTH);
+    stream_back::strip_ours(&mut parts.headers);
     if let Some(value) = cx.worker.header_of(record.id_text().as_str().as_bytes()) {
         parts.headers.insert(&names::REQUEST_ID, value);
     }

@@ -1,12 +1,14 @@
 //! Two streams joined after a 101: bytes both ways until one side ends.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::backends::h1::OpenConnection;
 use crate::backends::wire::BackendIo;
+use crate::clock;
 use crate::request::{Record, upgrade};
 
 /// The backend's side of a tunnel, waiting for the client's.
@@ -31,58 +33,79 @@ impl std::fmt::Debug for Tunnel {
 
 impl Tunnel {
     /// Joins the two sides. `sent` are bytes that the client sent behind its head.
-    pub async fn run(self, mut client: impl AsyncRead + AsyncWrite + Unpin, sent: Vec<u8>) {
-        let Self { mut stream, early, mut record, idle, _open } = self;
-        let (mut up, mut down) = (sent.len() as u64, early.len() as u64);
-        let begun = async {
-            stream.write_all(&sent).await?;
-            stream.flush().await?;
-            client.write_all(&early).await?;
-            client.flush().await
+    ///
+    /// Each direction waits for itself alone: where both peers send much and one reads only after it
+    /// has written, a single loop would stand still with every buffer full.
+    pub async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, sent: Vec<u8>) {
+        let Self { stream, early, mut record, idle, _open } = self;
+        let (from_client, mut to_client) = tokio::io::split(client);
+        let (from_backend, mut to_backend) = tokio::io::split(stream);
+        let moved = Cell::new(clock::now());
+        let (up, down) = (Cell::new(0), Cell::new(0));
+        let clean = tokio::select! {
+            // The client's reset is an ordinary end; the backend's is not.
+            _ = pump(from_client, &mut to_backend, &sent, &moved, &up) => true,
+            ended = pump(from_backend, &mut to_client, &early, &moved, &down) => {
+                ended != Err(Broke::Reading)
+            }
+            () = silence(idle, &moved) => true,
         };
-        let mut clean = begun.await.is_ok();
-        let mut from_client = vec![0; 16 << 10];
-        let mut from_backend = vec![0; 16 << 10];
-        while clean {
-            let step = tokio::time::timeout(idle, async {
-                tokio::select! {
-                    read = client.read(&mut from_client) => (true, read),
-                    read = stream.read(&mut from_backend) => (false, read),
-                }
-            });
-            let Ok((is_client, read)) = step.await else { break };
-            let Ok(count) = read else {
-                // The client's reset is an ordinary end; the backend's is not.
-                clean = is_client;
-                break;
-            };
-            if count == 0 {
-                break;
-            }
-            let wrote = if is_client {
-                up += count as u64;
-                async {
-                    stream.write_all(&from_client[..count]).await?;
-                    stream.flush().await
-                }
-                .await
-            } else {
-                down += count as u64;
-                async {
-                    client.write_all(&from_backend[..count]).await?;
-                    client.flush().await
-                }
-                .await
-            };
-            if wrote.is_err() {
-                break;
-            }
-        }
-        let _ = stream.shutdown().await;
-        let _ = client.shutdown().await;
+        let closing = async {
+            let _ = to_backend.shutdown().await;
+            let _ = to_client.shutdown().await;
+        };
+        // A peer that does not read must not hold the record.
+        let _ = tokio::time::timeout(CLOSING, closing).await;
         let row = record.row();
-        row.request_bytes = up;
-        row.response_bytes = down;
+        row.request_bytes = up.get();
+        row.response_bytes = down.get();
         upgrade::ended(&mut record, clean);
+    }
+}
+
+/// How long the last words to both sides may take.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Which side of a direction broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broke {
+    Reading,
+    Writing,
+}
+
+/// One direction, until its source ends.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
+    first: &[u8],
+    moved: &Cell<Instant>,
+    bytes: &Cell<u64>,
+) -> Result<(), Broke> {
+    let mut buffer = vec![0; 16 << 10];
+    bytes.set(first.len() as u64);
+    to.write_all(first).await.map_err(|_| Broke::Writing)?;
+    loop {
+        to.flush().await.map_err(|_| Broke::Writing)?;
+        let count = from.read(&mut buffer).await.map_err(|_| Broke::Reading)?;
+        moved.set(clock::now());
+        if count == 0 {
+            return Ok(());
+        }
+        bytes.set(bytes.get() + count as u64);
+        to.write_all(buffer.get(..count).unwrap_or_default())
+            .await
+            .map_err(|_| Broke::Writing)?;
+        moved.set(clock::now());
+    }
+}
+
+/// Ends when nothing has moved for `idle`, in either direction.
+async fn silence(idle: Duration, moved: &Cell<Instant>) {
+    loop {
+        let end = moved.get() + idle;
+        if clock::now() >= end {
+            return;
+        }
+        tokio::time::sleep_until(end.into()).await;
     }
 }

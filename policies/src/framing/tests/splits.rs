@@ -62,7 +62,7 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
 
 /// A valid request, as the bytes of its head and of its body.
 fn request() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
-    let head = "(\r\n)?[A-Z]{1,7} /[!-~]{0,40} HTTP/1\\.1\r\nHost: [a-z]{1,9}\r\n\
+    let head = "(\r\n)?[A-Z]{1,7} /[!$-;=?-_a-z|~]{0,40} HTTP/1\\.1\r\nHost: [a-z]{1,9}\r\n\
                 (X[a-zA-Z_-]{0,9}:[ -~\t]{0,30}\r\n){0,5}";
     let data = prop::collection::vec(any::<u8>(), 1..60);
     let chunks = prop::collection::vec((data, "( ?;[ -~\t]{0,9})?"), 0..5);

@@ -365,18 +365,12 @@ impl Drain {
             if clock::now() < at {
                 return;
             }
-            if self.backlog.is_empty() && self.counts.spooled.load(Relaxed) > 0 {
-                // Nothing new to try with: ask whether the store is back.
-                if self.store.call_blocking(|store| store.reopen()).is_ok() {
-                    self.retry_at = None;
-                    crate::telemetry::events::store_up();
-                }
-            }
         }
         if self.retry_at.is_none() {
             self.replay();
         }
-        if self.backlog.is_empty() {
+        // With nothing new to try with, an empty batch asks whether the store is back.
+        if self.backlog.is_empty() && self.retry_at.is_none() {
             return;
         }
         let take = self.backlog.len().min(BATCH);
@@ -396,7 +390,8 @@ impl Drain {
                 if again {
                     store.reopen()?;
                 }
-                store.add_outcomes(boot, &rows)
+                // A store that is locked can be opened: only a write shows that it is back.
+                if rows.is_empty() { store.check() } else { store.add_outcomes(boot, &rows) }
             },
             move |result| drop(answer.send((result, began.elapsed()))),
         );
@@ -434,7 +429,8 @@ impl Drain {
         }
     }
 
-    /// Brings spooled rows into the store, also those of an earlier process.
+    /// Brings the oldest spooled rows into the store, also those of an earlier process: a segment at
+    /// a time, so that the queue is drained in between.
     fn replay(&mut self) {
         if !self.replay_rest {
             return;
@@ -442,17 +438,22 @@ impl Drain {
         let store = self.store.clone();
         let own = self.boot;
         let counts = Arc::clone(&self.counts);
-        let replayed = self.spool.replay(|boot, rows| {
+        // Counted once the segment is through: what fails half-way comes again as a whole.
+        let mut stored = 0;
+        let replayed = self.spool.replay_oldest(|boot, rows| {
             let count = rows.len() as u64;
             store.batch_blocking(move |store| store.add_outcomes(boot, &rows))?;
             if boot == own {
-                counts.recorded.fetch_add(count, Relaxed);
-                counts.spooled.fetch_sub(count.min(counts.spooled.load(Relaxed)), Relaxed);
+                stored += count;
             }
             Ok(())
         });
         match replayed {
-            Ok(_) => self.replay_rest = false,
+            Ok(Some(_)) => {
+                counts.recorded.fetch_add(stored, Relaxed);
+                counts.spooled.fetch_sub(stored.min(counts.spooled.load(Relaxed)), Relaxed);
+            }
+            Ok(None) => self.replay_rest = false,
             Err(ReplayError::Store(error)) => {
                 self.retry_at = Some(clock::now() + self.backoff);
                 crate::telemetry::events::store_down(&error);

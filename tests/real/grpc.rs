@@ -99,8 +99,6 @@ async fn grpcio_calls_grpcio_through_the_edge() {
 
     // Counted: 2 questions, 1 talk, 120 users, 3 errors that reached a server.
     let rows = gateway.outcomes("experiment=model").await;
-    let ok = rows.iter().filter(|row| row["outcome"] == "ok").count();
-    eprintln!("{ok} of {} outcomes are ok, 3 calls had another gRPC status", rows.len());
     assert_eq!(rows.len(), 126, "{rows:?}");
     assert!(rows.iter().all(|row| row["network.protocol.version"] == "2"));
     assert!(rows.iter().all(|row| row["variant"] != Value::Null));

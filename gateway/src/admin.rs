@@ -86,6 +86,23 @@ impl Context {
     }
 }
 
+/// Runs a change to its end although the caller may hang up: a change that is stored must also come
+/// into force.
+///
+/// # Errors
+/// When the change panicked.
+pub async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = T> + Send + 'static,
+) -> Result<T, error::ApiError> {
+    tokio::spawn(change).await.map_err(|_| {
+        error::ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "an error inside the gateway; look at the log",
+        )
+    })
+}
+
 /// Serves until the runtime ends.
 pub async fn serve(
     tcp: tokio::net::TcpListener,

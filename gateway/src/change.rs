@@ -35,7 +35,9 @@ pub enum ChangeError {
     #[error("{0}")]
     Missing(String),
     /// The file owns it.
-    #[error("experiment {0:?} is owned by the file (`owner = \"file\"`); change it there and reload")]
+    #[error(
+        "experiment {0:?} is owned by the file (`owner = \"file\"`); change it there and reload"
+    )]
     OwnedByFile(String),
     /// The file declares it.
     #[error("key {0:?} is declared in the file; take it out there and reload")]
@@ -336,16 +338,10 @@ impl Changes {
     /// Settings that a reload cannot change keep their values, so that what is shown as in force is,
     /// and each reload says again what waits for a restart.
     fn keep_what_needs_restart(&self, plan: &mut Plan) -> Vec<String> {
-        fn keep<T: PartialEq + Clone>(
-            what: &str,
-            old: &T,
-            new: &mut T,
-            notices: &mut Vec<String>,
-        ) {
+        fn keep<T: PartialEq + Clone>(what: &str, old: &T, new: &mut T, notices: &mut Vec<String>) {
             if old != new {
                 new.clone_from(old);
-                notices
-                    .push(format!("{what} changed; that takes a restart, the old value stays"));
+                notices.push(format!("{what} changed; that takes a restart, the old value stays"));
             }
         }
         let view = self.view();
@@ -414,8 +410,11 @@ impl Changes {
             .iter()
             .map(|(name, layer)| (name.clone(), layer.slots.clone(), layer.allocation.to_bytes()))
             .collect();
-        let changed: Vec<_> =
-            rows.iter().skip(caught_up).map(|(row, _)| (row.experiment.clone(), row.revision)).collect();
+        let changed: Vec<_> = rows
+            .iter()
+            .skip(caught_up)
+            .map(|(row, _)| (row.experiment.clone(), row.revision))
+            .collect();
         self.store
             .call(move |store| {
                 if !rows.is_empty() {
@@ -475,7 +474,9 @@ impl Changes {
                 id: Arc::clone(&key.name),
                 name: Arc::clone(&key.name),
                 role: key.role,
-                grants: grants(key.routes.as_deref().map(|r| r.iter().map(|name| &**name).collect())),
+                grants: grants(
+                    key.routes.as_deref().map(|r| r.iter().map(|name| &**name).collect()),
+                ),
                 expires_at_unix: None,
                 revoked: false,
                 limits: key.limits,
@@ -496,8 +497,11 @@ impl Changes {
             receipt_key: self.installation.receipt_key,
             workers: self.shared.open.len(),
         };
-        let next =
-            snapshot::build(&state.plan, parts, &self.shared.backends, &self.shared.tallies);
+        let next = snapshot::build(&state.plan, parts, &self.shared.backends, &self.shared.tallies);
+        // Before anybody can be sent there.
+        for backend in &next.backends {
+            resolve::literals(&self.shared.backends, backend);
+        }
         self.shared.backends.retire(&next.backends);
         self.shared.current.store(Arc::new(next));
         self.view.store(Arc::new(View {
@@ -559,7 +563,9 @@ impl Changes {
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
         if weights.is_empty() {
-            return Err(ChangeError::Invalid("no weight is given; name at least one variant".into()));
+            return Err(ChangeError::Invalid(
+                "no weight is given; name at least one variant".into(),
+            ));
         }
         let mut state = self.state.lock().await;
         let before = changeable(&state, experiment)?.clone();
@@ -841,9 +847,11 @@ fn without(
 
 fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
     let declared = state.plan.experiments.iter().any(|e| *e.name == *experiment);
-    state.live.get(experiment).filter(|_| declared).ok_or_else(|| {
-        ChangeError::Missing(format!("experiment {experiment:?} does not exist"))
-    })
+    state
+        .live
+        .get(experiment)
+        .filter(|_| declared)
+        .ok_or_else(|| ChangeError::Missing(format!("experiment {experiment:?} does not exist")))
 }
 
 fn changeable<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {

@@ -106,8 +106,8 @@ impl Gateway {
         }
         // Both sides of TLS name their provider; this is for libraries that ask for a default.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let loaded = config::load(file, &|name| std::env::var(name).ok())
-            .map_err(StartError::Config)?;
+        let loaded =
+            config::load(file, &|name| std::env::var(name).ok()).map_err(StartError::Config)?;
         if let Some(key) = &options.admin_key
             && (key.len() < 32 || !policies::api_key::can_be_presented(key))
         {
@@ -197,14 +197,12 @@ impl Gateway {
             })
             .map_err(|error| other("recording", error))?;
 
-        let admin_listener = control
-            .block_on(tokio::net::TcpListener::bind(admin_listen))
-            .map_err(|error| {
+        let admin_listener =
+            control.block_on(tokio::net::TcpListener::bind(admin_listen)).map_err(|error| {
                 shared.recorder.stop();
                 other(&format!("admin.listen {admin_listen}"), error)
             })?;
-        let admin =
-            admin_listener.local_addr().map_err(|error| other("admin.listen", error))?;
+        let admin = admin_listener.local_addr().map_err(|error| other("admin.listen", error))?;
         let workers = Workers::start(&shared, listen, &edge_tls).map_err(|error| {
             shared.recorder.stop();
             other(&format!("server.listen {listen}"), error)
@@ -224,12 +222,7 @@ impl Gateway {
         let (stop_probing, stopped) = tokio::sync::watch::channel(false);
         let probing = spawn_probing(Arc::clone(&shared), stopped)
             .map_err(|error| other("no thread for probes", error))?;
-        events::ready(
-            workers.edge,
-            admin,
-            shared.open.len(),
-            shared.current.load().generation,
-        );
+        events::ready(workers.edge, admin, shared.open.len(), shared.current.load().generation);
         Ok(Self {
             control: Some(control),
             probing: Some(probing),
@@ -390,7 +383,9 @@ fn first_key(
 }
 
 fn tally_rows(shared: &Shared) -> Vec<TallyRow> {
-    let rows = shared
+    // What goes now was saved with the last rows.
+    shared.tallies.retire();
+    shared
         .tallies
         .by_revision()
         .into_iter()
@@ -402,9 +397,7 @@ fn tally_rows(shared: &Shared) -> Vec<TallyRow> {
             variant: key.variant.to_owned(),
             bytes: tally.to_bytes(),
         })
-        .collect();
-    shared.tallies.retire();
-    rows
+        .collect()
 }
 
 /// Probes run where `spawn_local` works: on a small runtime of their own.

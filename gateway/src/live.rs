@@ -177,7 +177,8 @@ impl LiveExperiment {
             .map_err(|fault| WeightsFault::Numbers(fault.to_string()))?;
         Ok(Self {
             revision: self.revision + 1,
-            state: State::Running,
+            // Whoever stopped it starts it again, not an edit of the file.
+            state: self.state,
             weights,
             allocation: Arc::new(moved.allocation),
             source: actor.source,
@@ -245,7 +246,16 @@ impl LiveExperiment {
         at: i64,
         reason: Option<String>,
     ) -> Result<Self, WeightsFault> {
-        let mut next = self.reweighted(experiment, &earlier.weights, actor, at, reason)?;
+        // A variant that came later had no weight then.
+        let mut weights: Vec<(String, f64)> =
+            self.weights.iter().map(|(name, _)| (name.clone(), 0.0)).collect();
+        for (name, weight) in &earlier.weights {
+            match weights.iter_mut().find(|(known, _)| known == name) {
+                Some(slot) => slot.1 = *weight,
+                None => weights.push((name.clone(), *weight)),
+            }
+        }
+        let mut next = self.reweighted(experiment, &weights, actor, at, reason)?;
         next.state = earlier.state;
         next.undoes = Some(self.revision);
         Ok(next)

@@ -38,6 +38,8 @@ const BATCH: usize = 4_096;
 const TICK: Duration = Duration::from_millis(20);
 /// How often tallies are saved.
 const SAVE_TALLIES: Duration = Duration::from_secs(1);
+/// Outcomes deleted at once.
+const PRUNED: u32 = 5_000;
 /// Spare rows kept for each worker.
 const SPARE: usize = 1_024;
 
@@ -183,12 +185,12 @@ impl Recorder {
             saved_at: clock::now(),
             saving: None,
             pruned_at: clock::now(),
+            prune_more: Arc::default(),
             replay_rest: true,
         };
         let stop = Arc::clone(&self.stop);
-        let handle = std::thread::Builder::new()
-            .name("recorder".into())
-            .spawn(move || drain.run(&stop))?;
+        let handle =
+            std::thread::Builder::new().name("recorder".into()).spawn(move || drain.run(&stop))?;
         *self.thread.lock() = Some(handle.thread().clone());
         Ok(handle)
     }
@@ -231,6 +233,8 @@ struct Drain {
     saved_at: Instant,
     saving: Option<std::sync::mpsc::Receiver<()>>,
     pruned_at: Instant,
+    // Whether the last deletion found as much as it may delete at once.
+    prune_more: Arc<AtomicBool>,
     // Whether the spool may hold rows.
     replay_rest: bool,
 }
@@ -256,7 +260,13 @@ impl Drain {
 
     /// Takes what the workers left: a line each, spans for some, a row to store for most.
     fn drain(&mut self) {
-        while let Some(item) = self.queue.pop() {
+        while let Some(mut item) = self.queue.pop() {
+            if self.retry_at.is_some()
+                && let Some(ack) = item.ack.take()
+            {
+                // Live traffic does not wait for a store that is away (D5).
+                let _ = ack.send(false);
+            }
             let row = &*item.row;
             let failed = row.outcome != Some(policies::Outcome::Ok);
             if !self.lines.is_off() && (failed || !self.only_errors) {
@@ -375,7 +385,8 @@ impl Drain {
         }
         let take = self.backlog.len().min(BATCH);
         let mut items: Vec<Item> = self.backlog.drain(..take).collect();
-        let mut rows: Vec<Box<Row>> = items.iter_mut().map(|item| std::mem::take(&mut item.row)).collect();
+        let mut rows: Vec<Box<Row>> =
+            items.iter_mut().map(|item| std::mem::take(&mut item.row)).collect();
         let boot = self.boot;
         let again = self.retry_at.is_some();
         let (answer, under_way) = std::sync::mpsc::sync_channel(1);
@@ -484,25 +495,32 @@ impl Drain {
         }
         let boot = self.boot;
         let (done, saving) = std::sync::mpsc::sync_channel(1);
-        let submitted = self
-            .store
-            .submit(move |store| store.set_tallies(boot, &rows), move |_| {
+        let submitted = self.store.submit(
+            move |store| store.set_tallies(boot, &rows),
+            move |_| {
                 let _ = done.send(());
-            });
+            },
+        );
         self.saving = submitted.is_ok().then_some(saving);
     }
 
     /// Deletes outcomes past their retention, a little at a time.
     fn prune(&mut self) {
         let Some(retention) = self.retention else { return };
-        if self.pruned_at.elapsed() < Duration::from_secs(10) || self.retry_at.is_some() {
+        let more = self.prune_more.swap(false, Relaxed);
+        if (!more && self.pruned_at.elapsed() < Duration::from_secs(10)) || self.retry_at.is_some()
+        {
             return;
         }
         self.pruned_at = clock::now();
         let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let before = clock::unix_micros().saturating_sub(age);
         // What is not deleted now is deleted in ten seconds.
-        let _ = self.store.submit(move |store| store.delete_outcomes(before, 5_000), |_| ());
+        let more = Arc::clone(&self.prune_more);
+        let _ = self.store.submit(
+            move |store| store.delete_outcomes(before, PRUNED),
+            move |deleted| more.store(deleted.is_ok_and(|n| n >= u64::from(PRUNED)), Relaxed),
+        );
     }
 
     /// The end: everything in hand is stored, or spooled, before the thread leaves.

@@ -84,6 +84,7 @@ async fn answer(
         return Ok(Answer::Own(own));
     }
     let caller = authenticate::authenticate(cx, &mut head, record)?;
+    admit::early(cx, caller)?;
     let Some(place) = find_route::find_route(cx, &mut head, record).await? else {
         return models::list(cx, &head, caller);
     };

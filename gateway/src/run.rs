@@ -60,17 +60,18 @@ impl Workers {
                 per_address: Arc::clone(&per_address),
             };
             let closed = closed.clone();
-            let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
-                let Ok(runtime) = Builder::new_current_thread()
-                    .enable_all()
-                    .build_local(LocalOptions::default())
-                else {
-                    crate::telemetry::events::warning("weir.worker.failed", "no runtime");
-                    return;
-                };
-                let worker = Worker::new(id, shared);
-                runtime.block_on(serve(worker, acceptor, listener, handed, closed));
-            })?;
+            let thread =
+                std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
+                    let Ok(runtime) = Builder::new_current_thread()
+                        .enable_all()
+                        .build_local(LocalOptions::default())
+                    else {
+                        crate::telemetry::events::warning("weir.worker.failed", "no runtime");
+                        return;
+                    };
+                    let worker = Worker::new(id, shared);
+                    runtime.block_on(serve(worker, acceptor, listener, handed, closed));
+                })?;
             threads.push(thread);
         }
         Ok(Self { threads, closing, edge })
@@ -115,7 +116,8 @@ async fn serve(
                 continue;
             }
             // Connections end by themselves once idle; past the deadline they are cut.
-            let open = worker.conns.borrow().len();
+            // Handshakes count as open, and so do sockets handed over and not yet taken.
+            let open = shared.open[worker.id].load(Relaxed);
             if open == 0 || shared.closing_now.load(Relaxed) {
                 break;
             }
@@ -135,7 +137,7 @@ fn sweep(worker: &Rc<Worker>, ticks: u32) {
             conn.wake();
         }
         conn.check(now, &snapshot.limits);
-        if closing && conn.busy.get() == 0 && conn.head_since.get().is_none() {
+        if closing && conn.is_quiet() {
             conn.kick(Kick::Idle);
         }
     }

@@ -173,8 +173,7 @@ pub fn build(plan: &Plan, parts: Parts<'_>, backends: &Backends, tallies: &Talli
     let routes: Box<[RoutePlan]> = (0..plan.routes.len())
         .map(|route| route_plan(plan, route, &parts, &layers, tallies))
         .collect();
-    let table =
-        RouteTable::new(plan.routes.iter().enumerate().map(|(at, r)| (r.rule.clone(), at)));
+    let table = RouteTable::new(plan.routes.iter().enumerate().map(|(at, r)| (r.rule.clone(), at)));
     let models = plan
         .routes
         .iter()

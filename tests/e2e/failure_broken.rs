@@ -147,7 +147,7 @@ async fn f04_bytes_after_the_end_of_an_answer_are_nobodys() {
 
 #[tokio::test]
 async fn f05_gets_never_notice_that_idle_connections_close() {
-    let hasty = backend().answers("ok").close_idle_after(millis(10)).start().await;
+    let hasty = backend().answers("ok").close_idle_after(millis(80)).start().await;
     let gateway = started(&hasty.url(), "").await;
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..8_u64 {
@@ -157,7 +157,7 @@ async fn f05_gets_never_notice_that_idle_connections_close() {
                 let answer = client.get("/x").attempt().await.unwrap();
                 assert_eq!(answer.status, 200, "client {number}, round {round}");
                 // All around the moment at which the backend closes.
-                tokio::time::sleep(millis(8 + (number + round) % 5)).await;
+                tokio::time::sleep(millis(76 + (number + round) % 9)).await;
             }
         });
     }

@@ -286,7 +286,7 @@ async fn early_hints_are_dropped_without_harm() {
             assert!(answer.informational.is_empty() && answer.header("link").is_none());
         }
     }
-    assert_eq!(served.connections() <= 2, true, "the connection is used again");
+    assert!(served.connections() <= 2, "the connection is used again");
 }
 
 async fn streaming(served: &Backend) -> Gateway {

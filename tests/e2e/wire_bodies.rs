@@ -77,7 +77,8 @@ async fn a_body_that_nobody_looks_into_passes_byte_for_byte() {
     for served in [&h1, &h2] {
         let gateway = gateway(all_to(&served.url())).start().await;
         for size in [1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 5 << 20] {
-            let body: Vec<u8> = (0..size).map(|it: u32| (it.wrapping_mul(31) >> 3) as u8).collect();
+            let body: Vec<u8> =
+                (0..size).map(|it: u32| (it.wrapping_mul(31) >> 3).to_le_bytes()[0]).collect();
             let sum = weir_tests::backend::sha256(&body);
             let pieces: Vec<Vec<u8>> = body.chunks(30_000).map(<[u8]>::to_vec).collect();
             for client in [gateway.client(), gateway.client().h2()] {

@@ -284,7 +284,8 @@ impl Gateway {
 
     /// Access lines so far.
     pub fn access_lines(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.prepared.dir.join("access.log")).unwrap_or_default();
+        let text =
+            std::fs::read_to_string(self.prepared.dir.join("access.log")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 

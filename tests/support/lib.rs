@@ -40,9 +40,9 @@ pub use backend::raw::{RawBackend, RawScript, raw_backend, raw_script};
 pub use backend::{Backend, BackendBuilder, Seen, backend};
 pub use certificates::{Authority, Pair};
 pub use client::{Answer, Client, Failure, together};
+pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use gateway::{Gateway, GatewayBuilder, gateway};
 pub use process::{Process, weir};
-pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use raw_client::RawClient;
 pub use until::{until, until_async, until_blocking};
 

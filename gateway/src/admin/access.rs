@@ -128,11 +128,7 @@ async fn checked(
         .into_response();
     }
     let request_id = RequestId::new(clock::unix_nanos(), fastrand::u64(..)).to_string();
-    request.extensions_mut().insert(Who {
-        caller,
-        from: peer.ip().to_string(),
-        request_id,
-    });
+    request.extensions_mut().insert(Who { caller, from: peer.ip().to_string(), request_id });
     if method == Method::GET {
         return next.run(request).await;
     }
@@ -153,10 +149,8 @@ fn with_headers(mut response: Response) -> Response {
 }
 
 fn authenticate(context: &Context, request: &Request) -> Result<Caller, ApiError> {
-    let presented = credential_of(request.headers())
-        .ok()
-        .flatten()
-        .ok_or_else(ApiError::unauthenticated)?;
+    let presented =
+        credential_of(request.headers()).ok().flatten().ok_or_else(ApiError::unauthenticated)?;
     let snapshot = context.shared.current.load();
     let entry = snapshot
         .keys

@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Context;
 use super::access::Who;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
 use super::idempotency::{Answer, Answers};
 use super::status::{items, merge};
+use super::{Context, to_the_end};
 use crate::change::{View, weights_json};
 use crate::clock;
 use crate::config::plan::{OnFailure, Owner};
@@ -45,9 +45,8 @@ pub fn described(
             "share": f64::from(shares.get(index).copied().unwrap_or(0)) / 10_000.0,
         });
         if let Some(now) = now {
-            let window = context
-                .rates
-                .window(now, |key| key.experiment == name && key.variant == variant);
+            let window =
+                context.rates.window(now, |key| key.experiment == name && key.variant == variant);
             merge(&mut item, window.json());
         }
         variants.insert(variant.clone(), item);
@@ -93,11 +92,8 @@ fn missing(name: &str) -> ApiError {
 pub async fn list(State(context): State<Context>) -> Json<Value> {
     let view = context.changes.view();
     let now = context.shared.tallies.by_variant();
-    let all = view
-        .live
-        .keys()
-        .filter_map(|name| described(&context, &view, name, Some(&now)))
-        .collect();
+    let all =
+        view.live.keys().filter_map(|name| described(&context, &view, name, Some(&now))).collect();
     items(all, None)
 }
 
@@ -169,7 +165,10 @@ struct Undo {
 }
 
 /// Reads a JSON body; an empty one is the default where that makes sense.
-pub(super) fn body<T: serde::de::DeserializeOwned>(bytes: &[u8], empty: Option<T>) -> Result<T, ApiError> {
+pub(super) fn body<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    empty: Option<T>,
+) -> Result<T, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace)
         && let Some(empty) = empty
     {
@@ -236,10 +235,12 @@ pub async fn set_weights(
         };
         weights.push((variant, weight));
     }
-    let live = context
-        .changes
-        .set_weights(&name, seen, &weights, &who.actor(), reason(asked.reason)?)
-        .await?;
+    let reason = reason(asked.reason)?;
+    let (changes, experiment) = (Arc::clone(&context.changes), name.clone());
+    let live = to_the_end(async move {
+        changes.set_weights(&experiment, seen, &weights, &who.actor(), reason).await
+    })
+    .await??;
     changed(&context, &name, &live, key, what)
 }
 
@@ -258,14 +259,16 @@ pub async fn stop(
         return Ok(answer);
     }
     let asked: Because = body(&bytes, Some(Because::default()))?;
-    let stopped = context.changes.stop(&name, &who.actor(), reason(asked.reason)?).await;
+    let reason = reason(asked.reason)?;
+    let (changes, experiment) = (Arc::clone(&context.changes), name.clone());
+    let stopped =
+        to_the_end(async move { changes.stop(&experiment, &who.actor(), reason).await }).await?;
     match stopped {
         Ok(live) => changed(&context, &name, &live, key, what),
         Err(crate::change::ChangeError::Store(error)) => {
             // In force, which is what matters; say that a restart would forget it.
             let view = context.changes.view();
-            let mut body =
-                described(&context, &view, &name, None).ok_or_else(|| missing(&name))?;
+            let mut body = described(&context, &view, &name, None).ok_or_else(|| missing(&name))?;
             merge(
                 &mut body,
                 json!({ "stored": false, "warning": format!(
@@ -293,8 +296,11 @@ pub async fn undo(
         return Ok(answer);
     }
     let asked: Undo = body(&bytes, Some(Undo::default()))?;
+    let reason = reason(asked.reason)?;
+    let (changes, experiment) = (Arc::clone(&context.changes), name.clone());
     let live =
-        context.changes.undo(&name, asked.to, &who.actor(), reason(asked.reason)?).await?;
+        to_the_end(async move { changes.undo(&experiment, asked.to, &who.actor(), reason).await })
+            .await??;
     changed(&context, &name, &live, key, what)
 }
 
@@ -351,8 +357,7 @@ pub async fn history(
     };
     let limit = page.limit.unwrap_or(100).clamp(1, 1_000);
     let experiment = name.clone();
-    let rows =
-        context.store.call(move |store| store.revisions(&experiment, before, limit)).await?;
+    let rows = context.store.call(move |store| store.revisions(&experiment, before, limit)).await?;
     if rows.is_empty() && before.is_none() {
         return Err(missing(&name));
     }

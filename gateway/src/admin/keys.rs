@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::Context;
 use super::access::Who;
 use super::error::ApiError;
 use super::extract::{Body, Path};
 use super::idempotency::{Answer, Answers};
 use super::status::items;
+use super::{Context, to_the_end};
 use crate::clock;
 use crate::store::KeyRow;
 
@@ -91,13 +91,12 @@ pub async fn create(
     let good_name = (1..=64).contains(&asked.name.len())
         && asked.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if !good_name {
-        return Err(ApiError::invalid(
-            "`name` must be 1 to 64 letters, digits, `_`, `.` or `-`",
-        ));
+        return Err(ApiError::invalid("`name` must be 1 to 64 letters, digits, `_`, `.` or `-`"));
     }
-    let role: Role = asked.role.parse().map_err(|error: policies::access::UnknownRole| {
-        ApiError::invalid(error.to_string())
-    })?;
+    let role: Role = asked
+        .role
+        .parse()
+        .map_err(|error: policies::access::UnknownRole| ApiError::invalid(error.to_string()))?;
     let grants = asked.routes.as_ref().map_or(Grants::All, |routes| {
         Grants::Only(routes.iter().map(|route| Arc::from(&**route)).collect())
     });
@@ -131,7 +130,9 @@ pub async fn create(
         concurrent: asked.concurrent,
         tokens_per_minute: asked.tokens_per_minute,
     };
-    let (row, secret) = context.changes.add_key(row, None, &who.actor()).await?;
+    let changes = Arc::clone(&context.changes);
+    let (row, secret) =
+        to_the_end(async move { changes.add_key(row, None, &who.actor()).await }).await??;
     let mut body = described(&row);
     let kept = Answer { status: StatusCode::CREATED, revision: None, body: body.clone() };
     context.answers.keep(key, what, &kept);
@@ -171,8 +172,11 @@ pub async fn revoke(
     Path(id): Path<String>,
     Extension(who): Extension<Who>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = &who.caller;
-    let may = |role, grants: &Grants| caller.may_grant(role, grants);
-    let row = context.changes.revoke_key(&id, may, &who.actor()).await?;
+    let changes = Arc::clone(&context.changes);
+    let row = to_the_end(async move {
+        let may = |role, grants: &Grants| who.caller.may_grant(role, grants);
+        changes.revoke_key(&id, may, &who.actor()).await
+    })
+    .await??;
     Ok(Json(described(&row)))
 }

@@ -106,9 +106,8 @@ impl Rates {
         for (key, tally) in now.iter().filter(|(key, _)| wanted(key)) {
             let current = Sample::of(tally);
             let before = oldest.and_then(|(_, samples)| samples.get(key));
-            let since = |now: u64, field: fn(&Sample) -> u64| {
-                now.saturating_sub(before.map_or(0, field))
-            };
+            let since =
+                |now: u64, field: fn(&Sample) -> u64| now.saturating_sub(before.map_or(0, field));
             requests += current.requests;
             failed += current.failures;
             recent += since(current.requests, |s| s.requests);

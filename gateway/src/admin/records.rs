@@ -58,15 +58,14 @@ pub async fn requests(
     let since = match &filter.since {
         None => None,
         Some(text) => Some(
-            moment(text)
-                .ok_or_else(|| bad("since", "give a duration such as 10m, or a time"))?,
+            moment(text).ok_or_else(|| bad("since", "give a duration such as 10m, or a time"))?,
         ),
     };
     let before = match &filter.cursor {
         None => None,
-        Some(text) => Some(
-            RequestId::parse(text).ok_or_else(|| bad("cursor", "use `next` of this list"))?.0,
-        ),
+        Some(text) => {
+            Some(RequestId::parse(text).ok_or_else(|| bad("cursor", "use `next` of this list"))?.0)
+        }
     };
     let unit_hash = match (&filter.unit, &filter.experiment) {
         (None, _) => None,

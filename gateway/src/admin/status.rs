@@ -208,8 +208,7 @@ fn shadow_items(context: &Context) -> Vec<Value> {
                 .iter()
                 .find(|(key, _)| key.route == route.name && key.experiment == shadow.name)
                 .map(|(_, tally)| tally);
-            let quantile =
-                |q: f64| tally.and_then(|tally| tally.duration.sketch.quantile(q));
+            let quantile = |q: f64| tally.and_then(|tally| tally.duration.sketch.quantile(q));
             let dropped = count(ShadowResult::DroppedQueue)
                 + count(ShadowResult::DroppedBody)
                 + count(ShadowResult::DroppedPolicy);

@@ -132,10 +132,8 @@ async fn connect_as(
             } else {
                 Arc::clone(config)
             };
-            let tls = TlsConnector::from(config)
-                .connect(name, tcp)
-                .await
-                .map_err(ConnectError::Tls)?;
+            let tls =
+                TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectError::Tls)?;
             let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
             (Stream::Tls(Box::new(tls)), http2)
         }

@@ -122,7 +122,10 @@ impl H1 {
     ///
     /// # Errors
     /// [`SendError`] when the connection ended first.
-    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, SendError> {
         self.wire.expect(request.method() == http::Method::HEAD);
         self.exchange(request).await
     }

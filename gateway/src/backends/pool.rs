@@ -151,13 +151,18 @@ impl Pool {
                 .entry(endpoint.id)
                 .or_insert_with(|| Rc::new(tokio::sync::Semaphore::new(1))),
         );
-        let _turn = tokio::time::timeout_at(deadline, gate.acquire())
+        let turn = tokio::time::timeout_at(deadline, gate.acquire())
             .await
             .map_err(|_| ConnectError::TimedOut)?;
         if let Some(stream) = self.h2_place(endpoint.id, false) {
             return Ok(Lease::H2(stream));
         }
-        self.connect_now(backend, endpoint, timeout, limits, worker).await
+        if self.only_h1.borrow().contains(&endpoint.id) {
+            // The first one found out that nothing can be shared: no need to wait for each other.
+            drop(turn);
+        }
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.connect_now(backend, endpoint, left, limits, worker).await
     }
 
     async fn connect_now(
@@ -172,9 +177,7 @@ impl Pool {
         let connected = tokio::time::timeout(timeout, connect::connect(backend, endpoint, limits))
             .await
             .map_err(|_| ConnectError::TimedOut)??;
-        backend.life.counts[worker]
-            .connects
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        backend.life.counts[worker].connects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match connected {
             Connected::H1 { io, wire } => {
                 if endpoint.scheme == Scheme::Https {

@@ -94,10 +94,8 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
                 return false;
             };
             let task = tokio::task::spawn_local(connection);
-            let target = format!(
-                "http://{}{path}",
-                endpoint.authority.to_str().unwrap_or_default()
-            );
+            let target =
+                format!("http://{}{path}", endpoint.authority.to_str().unwrap_or_default());
             let Ok(uri) = target.parse() else { return false };
             *request.uri_mut() = uri;
             let answer = send.send_request(request).await;

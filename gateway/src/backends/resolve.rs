@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use parking_lot::Mutex;
 
-use super::Backend;
+use super::{Backend, Backends};
 use crate::clock;
 use crate::config::plan;
 use crate::telemetry::events;
@@ -33,33 +33,71 @@ struct Known {
 static ANSWERS: std::sync::LazyLock<Mutex<HashMap<String, Known>>> =
     std::sync::LazyLock::new(Mutex::default);
 
-/// Resolves every backend of the snapshot in force; waits for names at most `wait`.
+/// Gives a backend whose file wrote only addresses its endpoints, at once.
+pub fn literals(backends: &Backends, backend: &Backend) {
+    let found: Option<Vec<_>> = backend
+        .plan
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            Some((endpoint.clone(), vec![SocketAddr::new(literal(endpoint)?, endpoint.port)]))
+        })
+        .collect();
+    if let Some(found) = found {
+        backend.life.unresolved.lock().clear();
+        put(backends, backend, &found);
+    }
+}
+
+/// Resolves every backend of the snapshot in force, all at the same time; waits at most `wait`.
 pub async fn resolve_all(shared: &Arc<Shared>, wait: Duration) {
     let snapshot = shared.current.load_full();
-    let each = snapshot.backends.iter().map(|backend| resolve(shared, backend));
-    let all = async {
-        for resolving in each {
-            resolving.await;
-        }
-    };
-    let _ = tokio::time::timeout(wait, all).await;
+    let mut all = tokio::task::JoinSet::new();
+    for backend in &snapshot.backends {
+        let (shared, backend) = (Arc::clone(shared), Arc::clone(backend));
+        all.spawn(async move { resolve(&shared, &backend).await });
+    }
+    let _ = tokio::time::timeout(wait, async { while all.join_next().await.is_some() {} }).await;
+    // A name that takes longer is left to its task.
+    all.detach_all();
 }
 
 /// Asks again for names whose time is over, for ever.
 pub async fn keep_resolving(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let snapshot = shared.current.load_full();
-        for backend in &snapshot.backends {
-            let named = backend.plan.endpoints.iter().any(|e| e.host.parse::<IpAddr>().is_err());
-            if named {
-                resolve(&shared, backend).await;
-            }
-        }
+        // Each round waits for its slowest name, so that a dead server is asked once at a time.
+        resolve_all(&shared, Duration::from_secs(60)).await;
     }
 }
 
-async fn resolve(shared: &Arc<Shared>, backend: &Backend) {
+fn literal(endpoint: &plan::Endpoint) -> Option<IpAddr> {
+    if &*endpoint.host == "localhost" {
+        return Some(IpAddr::from([127, 0, 0, 1]));
+    }
+    endpoint.host.parse().ok()
+}
+
+/// Puts what was found in force, if it is not what is there.
+fn put(backends: &Backends, backend: &Backend, found: &[(plan::Endpoint, Vec<SocketAddr>)]) {
+    let before = backend.life.endpoints.load();
+    let now: Vec<(&plan::Endpoint, SocketAddr)> = found
+        .iter()
+        .flat_map(|(spec, sockets)| sockets.iter().map(move |socket| (spec, *socket)))
+        .collect();
+    let same = before.all.len() == now.len()
+        && before
+            .all
+            .iter()
+            .zip(&now)
+            .all(|(endpoint, (spec, address))| endpoint.is(backend, spec, *address))
+        && before.ring.is_some() == (backend.balance == plan::Balance::HashUnit);
+    if !same {
+        backends.set_addresses(backend, found);
+    }
+}
+
+async fn resolve(shared: &Arc<Shared>, backend: &Arc<Backend>) {
     let mut found = Vec::new();
     let mut failed = Vec::new();
     for endpoint in &backend.plan.endpoints {
@@ -87,8 +125,7 @@ async fn resolve(shared: &Arc<Shared>, backend: &Backend) {
                 Vec::new()
             }
         };
-        let sockets =
-            addresses.into_iter().map(|ip| SocketAddr::new(ip, endpoint.port)).collect();
+        let sockets = addresses.into_iter().map(|ip| SocketAddr::new(ip, endpoint.port)).collect();
         found.push((endpoint.clone(), sockets));
     }
     let mut known = backend.life.unresolved.lock();
@@ -99,28 +136,16 @@ async fn resolve(shared: &Arc<Shared>, backend: &Backend) {
         *known = failed;
     }
     drop(known);
-    let before = backend.life.endpoints.load();
-    let now: Vec<(&plan::Endpoint, SocketAddr)> = found
-        .iter()
-        .flat_map(|(spec, sockets): &(_, Vec<SocketAddr>)| sockets.iter().map(move |s| (spec, *s)))
-        .collect();
-    let same = before.all.len() == now.len()
-        && before.all.iter().zip(&now).all(|(endpoint, (spec, address))| {
-            endpoint.is(backend, spec, *address)
-        })
-        && before.ring.is_some() == (backend.balance == plan::Balance::HashUnit);
-    if !same {
-        shared.backends.set_addresses(backend, &found);
+    // A reload may have replaced the backend while its old names were asked for.
+    if shared.current.load().backends.iter().any(|current| Arc::ptr_eq(current, backend)) {
+        put(&shared.backends, backend, &found);
     }
 }
 
 /// Addresses of an endpoint, and whether the file wrote the address itself.
 async fn addresses(endpoint: &plan::Endpoint) -> Result<(Vec<IpAddr>, bool), String> {
-    if let Ok(ip) = endpoint.host.parse() {
+    if let Some(ip) = literal(endpoint) {
         return Ok((vec![ip], true));
-    }
-    if &*endpoint.host == "localhost" {
-        return Ok((vec![IpAddr::from([127, 0, 0, 1])], true));
     }
     let now = clock::now();
     let key = endpoint.host.to_string();
@@ -170,10 +195,8 @@ fn resolver() -> Result<&'static TokioResolver, String> {
 fn allowed(ip: IpAddr, private: bool) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            let never = ip.is_link_local()
-                || ip.is_multicast()
-                || ip.is_unspecified()
-                || ip.is_broadcast();
+            let never =
+                ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() || ip.is_broadcast();
             let shared_space = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
             !never && (private || !(ip.is_private() || ip.is_loopback() || shared_space))
         }

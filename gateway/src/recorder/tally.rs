@@ -276,6 +276,8 @@ pub struct Cell {
     pub key: TallyKey,
     // A shard is 17 KiB; one that no request reached is not made.
     shards: Box<[OnceLock<Box<Shard>>]>,
+    // Nobody held it at the last look: it does not change any more, and the next save has all of it.
+    leaving: std::sync::atomic::AtomicBool,
 }
 
 impl Cell {
@@ -352,7 +354,11 @@ impl Tallies {
     pub fn cell(&self, key: TallyKey) -> Arc<Cell> {
         let mut live = self.live.lock();
         Arc::clone(live.entry(key).or_insert_with(|| {
-            Arc::new(Cell { key, shards: (0..self.workers).map(|_| OnceLock::new()).collect() })
+            Arc::new(Cell {
+                key,
+                shards: (0..self.workers).map(|_| OnceLock::new()).collect(),
+                leaving: false.into(),
+            })
         }))
     }
 
@@ -378,12 +384,16 @@ impl Tallies {
         self.cells().iter().map(|cell| (cell.key, cell.merged())).collect()
     }
 
-    /// Folds cells that no snapshot and no request holds any more. Call after they were saved.
+    /// Folds cells that no snapshot and no request holds any more. In two steps: what is found unheld
+    /// now goes at the next call, so that a save in between has all of it.
     pub fn retire(&self) {
         let mut live = self.live.lock();
         let gone: Vec<TallyKey> = live
             .iter()
-            .filter(|(key, cell)| key.revision > 0 && Arc::strong_count(cell) == 1)
+            .filter(|(key, cell)| {
+                let unheld = key.revision > 0 && Arc::strong_count(cell) == 1;
+                cell.leaving.swap(unheld, Relaxed) && unheld
+            })
             .map(|(key, _)| *key)
             .collect();
         let mut retired = self.retired.lock();
@@ -445,6 +455,8 @@ mod tests {
         tallies.retire();
         assert_eq!(tallies.by_revision().len(), 2, "both are still held");
         drop(old);
+        tallies.retire();
+        assert_eq!(tallies.by_revision().len(), 2, "the next save has it once more");
         tallies.retire();
         assert_eq!(tallies.by_revision().len(), 1);
         assert_eq!(tallies.by_variant()[0].1.requests(), 2);

@@ -19,24 +19,32 @@ pub struct Places {
     _concurrent: Option<InFlightGuard>,
 }
 
-/// Takes a place in every limit.
+/// What is asked before anything of the body is read: may this key call at all, and is there room?
 ///
 /// # Errors
-/// 403 where the key may not call this route, 429 and 503 where a limit is reached.
-pub fn admit(cx: &Cx, route: &RoutePlan, caller: &KeyEntry) -> Result<Places, Rejection> {
+/// 403 and 503.
+pub fn early(cx: &Cx, caller: &KeyEntry) -> Result<(), Rejection> {
     if !caller.role.allows(Permission::Call) {
         authenticate::count_denied(cx);
         return Err(Rejection::Forbidden("call models"));
-    }
-    if !caller.grants.allows(route.name) {
-        authenticate::count_denied(cx);
-        return Err(Rejection::Forbidden("call this route"));
     }
     // Each worker has its part of the cap: no counter is shared, and the whole is never exceeded.
     let workers = cx.worker.shared.open.len();
     let most = cx.snapshot.limits.in_flight.div_ceil(workers);
     if cx.worker.in_flight.get() > most {
         return Err(Rejection::Overloaded);
+    }
+    Ok(())
+}
+
+/// Takes a place in every limit.
+///
+/// # Errors
+/// 403 where the key may not call this route, 429 and 503 where a limit is reached.
+pub fn admit(cx: &Cx, route: &RoutePlan, caller: &KeyEntry) -> Result<Places, Rejection> {
+    if !caller.grants.allows(route.name) {
+        authenticate::count_denied(cx);
+        return Err(Rejection::Forbidden("call this route"));
     }
     let Some(state) = cx.snapshot.key_states.get(&caller.id) else {
         return Ok(Places::default());
@@ -50,9 +58,10 @@ pub fn admit(cx: &Cx, route: &RoutePlan, caller: &KeyEntry) -> Result<Places, Re
     }
     if let Some(limit) = &state.tokens {
         // What an answer costs is known at its end; here only debt turns away.
-        limit
-            .check(now, 0)
-            .map_err(|retry_after| Rejection::RateLimited { what: "tokens per minute", retry_after })?;
+        limit.check(now, 0).map_err(|retry_after| Rejection::RateLimited {
+            what: "tokens per minute",
+            retry_after,
+        })?;
     }
     let concurrent = match &state.concurrent {
         None => None,

@@ -55,18 +55,14 @@ pub fn assign(
             (!unit.is_empty()).then_some(Unit(unit))
         })
     };
-    let mut assignment = routing::assign(
-        cx.snapshot.holdout.as_ref(),
-        &route.experiments,
-        &facts,
-        unit_of,
-    )
-    .map_err(|fault| match fault {
-        AssignFault::RepeatedHeader(repeated) => {
-            Rejection::RepeatedHeader(repeated.name.to_string())
-        }
-        AssignFault::UnknownVariant { name } => Rejection::UnknownVariant(name.into()),
-    })?;
+    let mut assignment =
+        routing::assign(cx.snapshot.holdout.as_ref(), &route.experiments, &facts, unit_of)
+            .map_err(|fault| match fault {
+                AssignFault::RepeatedHeader(repeated) => {
+                    Rejection::RepeatedHeader(repeated.name.to_string())
+                }
+                AssignFault::UnknownVariant { name } => Rejection::UnknownVariant(name.into()),
+            })?;
     if assignment.experiment.is_none() {
         assignment.variant = None;
     }

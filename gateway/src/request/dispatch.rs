@@ -19,9 +19,9 @@ use policies::retry::{Failure, may_retry};
 use policies::timeout::TimeoutKind;
 use routing::Assignment;
 
+use crate::backends::connect::ConnectError;
 use crate::backends::h1::{H1Body, SendError};
 use crate::backends::pool::{H2Stream, Lease};
-use crate::backends::connect::ConnectError;
 use crate::backends::{AttemptResult, Backend, Endpoint, balance};
 use crate::body::{BodyFault, Outgoing};
 use crate::clock;
@@ -280,8 +280,7 @@ impl Sender<'_> {
         let mut attempt = 1;
         loop {
             let set = life.endpoints.load_full();
-            let Some(endpoint) =
-                balance::choose(backend, &set, self.unit_hash, avoid, uptime())
+            let Some(endpoint) = balance::choose(backend, &set, self.unit_hash, avoid, uptime())
             else {
                 return Err(if life.unresolved.lock().is_empty() {
                     Rejection::NoEndpoint
@@ -384,9 +383,7 @@ impl Sender<'_> {
                 let sent = record.sent();
                 let wire = std::rc::Rc::clone(&connection.wire);
                 let reused = connection.reused;
-                let answer = self
-                    .within(connection.send(request), sent, whole_deadline)
-                    .await;
+                let answer = self.within(connection.send(request), sent, whole_deadline).await;
                 match answer {
                     Ok(Ok(response)) => {
                         let body = |incoming| Kind::H1(H1Body::new(incoming, connection));
@@ -398,7 +395,7 @@ impl Sender<'_> {
                         wire.answered.get(),
                         wire.fault.get().is_some(),
                     )),
-                    Err(kind) => Err(timed_out(kind)),
+                    Err(kind) => Err(self.timed_out(kind)),
                 }
             }
             Lease::H2(stream) => {
@@ -418,7 +415,7 @@ impl Sender<'_> {
                         Ok(self.got(backend, endpoint, busy, record, response, body))
                     }
                     Ok(Err(error)) => Err(self.send_failed(&error, reused, false, false)),
-                    Err(kind) => Err(timed_out(kind)),
+                    Err(kind) => Err(self.timed_out(kind)),
                 }
             }
         }
@@ -486,6 +483,22 @@ impl Sender<'_> {
         );
         let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime());
         Got(Some((parts, BackendBody { kind: body(incoming), _busy: busy })))
+    }
+
+    /// What to make of a wait that was too long.
+    fn timed_out(&self, kind: TimeoutKind) -> Failed {
+        if let Payload::Streaming(source, _) = &self.head.payload
+            && !source.done.get()
+        {
+            // It was the client that took so long.
+            return Failed::new(
+                Rejection::Body(BodyFault::TooSlow),
+                Failure::TimedOut,
+                AttemptResult::Cancelled,
+                false,
+            );
+        }
+        timed_out(kind)
     }
 
     /// What to make of a send that failed.

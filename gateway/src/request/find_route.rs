@@ -50,11 +50,7 @@ pub async fn find_route(
     }
 }
 
-fn find<'a>(
-    cx: &'a Cx,
-    head: &Head,
-    model: Model<'_>,
-) -> Result<Found<'a, usize>, Rejection> {
+fn find<'a>(cx: &'a Cx, head: &Head, model: Model<'_>) -> Result<Found<'a, usize>, Rejection> {
     let seen = RequestHead {
         method: &head.method,
         host: &head.host,

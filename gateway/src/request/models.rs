@@ -28,7 +28,9 @@ pub fn list(cx: &Cx, _head: &Head, caller: &KeyEntry) -> Result<Answer, Rejectio
     names.dedup();
     let data: Vec<serde_json::Value> = names
         .iter()
-        .map(|id| serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": "weir"}))
+        .map(
+            |id| serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": "weir"}),
+        )
         .collect();
     let body = serde_json::json!({"object": "list", "data": data}).to_string();
     let mut response = Response::new(Bytes::from(body));

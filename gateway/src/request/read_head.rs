@@ -248,9 +248,7 @@ fn host(
     let target = uri.authority().map(http::uri::Authority::as_str);
     let field_text = match field {
         None => None,
-        Some(value) => {
-            Some(value.to_str().map_err(|_| bad("header `host` is not text".into()))?)
-        }
+        Some(value) => Some(value.to_str().map_err(|_| bad("header `host` is not text".into()))?),
     };
     let text = match (target, field_text) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => {
@@ -313,9 +311,8 @@ fn trace_of(headers: &HeaderMap) -> (Option<TraceContext>, Option<String>) {
         return (None, None);
     };
     let states = headers.get_all(&names::TRACESTATE);
-    let state = trace_context::combine_tracestate(
-        states.iter().filter_map(|value| value.to_str().ok()),
-    );
+    let state =
+        trace_context::combine_tracestate(states.iter().filter_map(|value| value.to_str().ok()));
     (Some(context), state)
 }
 
@@ -325,11 +322,9 @@ pub fn health(cx: &Cx, head: &Head) -> Option<Response<Bytes>> {
     if head.path != path || !matches!(head.method, Method::GET | Method::HEAD | Method::POST) {
         return None;
     }
-    let (status, text) =
-        if cx.worker.draining() { (503, "draining") } else { (200, "ok") };
+    let (status, text) = if cx.worker.draining() { (503, "draining") } else { (200, "ok") };
     let mut response = Response::new(Bytes::from_static(text.as_bytes()));
-    *response.status_mut() =
-        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

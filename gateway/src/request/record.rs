@@ -23,9 +23,9 @@ use crate::ids::{IdText, RequestId};
 use crate::names::Name;
 use crate::recorder::row::{Micros, Protocol, Row};
 use crate::recorder::tally::Cell;
+use crate::request::Cx;
 use crate::request::admit::Places;
 use crate::request::rejection::{Rejection, Told};
-use crate::request::Cx;
 use crate::server::conn::{Kick, Refusal};
 use crate::telemetry::counters::{bump, lower, protocol_index};
 
@@ -114,7 +114,10 @@ impl Record {
     }
 
     /// The row while the request runs. After the end: a spare one that nobody reads.
-    #[expect(clippy::expect_used, reason = "the row is taken only by `end`, which consumes or drops")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the row is taken only by `end`, which consumes or drops"
+    )]
     pub fn row(&mut self) -> &mut Row {
         self.row.as_deref_mut().expect("the request is not over")
     }
@@ -329,7 +332,9 @@ impl Record {
     pub async fn drain_body(&mut self) {
         let Some(mut body) = self.body.take() else { return };
         let small = body.size_hint().exact().is_some_and(|length| length <= MOST_DRAINED);
-        if !small || self.expects_continue || !self.is_http1() {
+        // On HTTP/2 too: a stream that ends with its body unread is reset, and a client that is refused
+        // often would find its connection ended for too many resets.
+        if !small || self.expects_continue {
             return;
         }
         let drained = std::future::poll_fn(|cx| {
@@ -362,8 +367,13 @@ impl Record {
         lower(&counters.in_flight, 1);
         conn.busy.set(conn.busy.get() - 1);
         conn.quiet_since.set(now);
+        if conn.holds.replace(false) {
+            // The next request was read already; nothing else would make hyper ask for it.
+            conn.wake();
+        }
 
-        if row.outcome.is_none() && row.rejected.is_none() && row.status == 0 {
+        let unsaid = row.outcome.is_none() && row.rejected.is_none();
+        if unsaid && (row.status == 0 || self.counted) {
             self.left_early(&mut row, now);
         }
         self.times(&mut row, now);
@@ -376,7 +386,8 @@ impl Record {
         ) && let Some(limit) = &state.tokens
             && tokens > 0
         {
-            limit.charge(worker.shared.backends.nanos(), tokens);
+            // A backend's word; an absurd one must not lock the key for ever.
+            limit.charge(worker.shared.backends.nanos(), tokens.min(100_000_000));
         }
         if let (Some(cell), Some(outcome)) = (self.cell(), row.outcome) {
             cell.add(worker.id, &row, outcome);
@@ -432,10 +443,7 @@ impl Record {
             // Waiting for the first piece of a body is the backend's time, not ours.
             let ours = if row.stream { before } else { before + out.min(Duration::from_millis(1)) };
             row.t_gateway = Micros::of(ours);
-            self.cx
-                .worker
-                .counters()
-                .overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
+            self.cx.worker.counters().overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
         }
         if let Some(out) = self.first_out {
             row.t_first_token = Micros::of(since(self.started, out));

@@ -122,21 +122,25 @@ impl Rejection {
                 } else {
                     Flag::DownstreamProtocolError
                 };
-                (status, flag, Some(reason), Outcome::ClientError, format!("malformed request: {fault}"))
+                (
+                    status,
+                    flag,
+                    Some(reason),
+                    Outcome::ClientError,
+                    format!("malformed request: {fault}"),
+                )
             }
-            Self::Head(why) => (
-                400,
-                Flag::InvalidHeaders,
-                Some(R::Malformed),
-                Outcome::ClientError,
-                why.clone(),
-            ),
+            Self::Head(why) => {
+                (400, Flag::InvalidHeaders, Some(R::Malformed), Outcome::ClientError, why.clone())
+            }
             Self::RepeatedHeader(name) => (
                 400,
                 Flag::InvalidHeaders,
                 Some(R::Malformed),
                 Outcome::ClientError,
-                format!("header `{name}` decides where this request goes, so it may occur once with one value"),
+                format!(
+                    "header `{name}` decides where this request goes, so it may occur once with one value"
+                ),
             ),
             Self::Expectation => (
                 417,
@@ -172,7 +176,9 @@ impl Rejection {
                 Some(R::NoRoute),
                 Outcome::ClientError,
                 match model {
-                    Some(model) => format!("the model `{model}` does not exist or is not served here"),
+                    Some(model) => {
+                        format!("the model `{model}` does not exist or is not served here")
+                    }
                     None => "the request names no `model`, and this path needs one".to_owned(),
                 },
             ),
@@ -182,7 +188,8 @@ impl Rejection {
                 Flag::Unauthenticated,
                 Some(R::Unauthenticated),
                 Outcome::ClientError,
-                "no valid credential; send `Authorization: Bearer KEY`, `x-api-key` or `api-key`".to_owned(),
+                "no valid credential; send `Authorization: Bearer KEY`, `x-api-key` or `api-key`"
+                    .to_owned(),
             ),
             Self::Forbidden(what) => (
                 403,
@@ -368,8 +375,7 @@ impl Rejection {
         let id = record.id().text();
         let body = shape.body(told.status, code, &told.message, id.as_str(), &self);
         let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() =
-            if shape == Shape::Grpc { StatusCode::OK } else { told.status };
+        *response.status_mut() = if shape == Shape::Grpc { StatusCode::OK } else { told.status };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(shape.content_type()));
         headers.insert(&names::ERROR, HeaderValue::from_static(code));

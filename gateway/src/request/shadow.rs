@@ -13,16 +13,16 @@ use std::time::Duration;
 use policies::outcome::Outcome;
 use policies::usage::{BodyKind, UsageReader};
 
-use crate::backends::{Backend, ShadowResult, balance};
 use crate::backends::h1::H1Body;
 use crate::backends::pool::Lease;
+use crate::backends::{Backend, ShadowResult, balance};
 use crate::clock;
 use crate::names::Name;
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::TallyKey;
+use crate::request::Cx;
 use crate::request::dispatch::{outgoing, rewritten};
 use crate::request::read_head::{Head, Payload};
-use crate::request::Cx;
 use crate::snapshot::{RoutePlan, ShadowPlan, names};
 use crate::telemetry::counters::bump;
 
@@ -195,8 +195,7 @@ impl Drop for Place {
 fn tally(job: &Job, plan: &ShadowPlan, took: Duration, status: u16, tokens: Option<u64>) {
     let worker = &job.cx.worker;
     let route = &job.cx.snapshot.routes[job.route];
-    let key =
-        TallyKey { route: route.name, experiment: plan.name, revision: 0, variant: "shadow" };
+    let key = TallyKey { route: route.name, experiment: plan.name, revision: 0, variant: "shadow" };
     let row = Row {
         t_total: Micros::of(took),
         output_tokens: tokens,

@@ -42,6 +42,8 @@ pub struct StreamBack {
     record: Option<Record>,
     reader: Option<UsageReader>,
     status: u16,
+    // gRPC says how a call ended in its own field, under an HTTP status of 200.
+    grpc_status: Option<u16>,
     idle: std::time::Duration,
     deadline: Instant,
     last: Instant,
@@ -81,11 +83,19 @@ fn add_rate_limits(cx: &Cx, headers: &mut http::HeaderMap, state: &crate::limits
     let sets = [
         (
             &state.requests,
-            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+            [
+                "x-ratelimit-limit-requests",
+                "x-ratelimit-remaining-requests",
+                "x-ratelimit-reset-requests",
+            ],
         ),
         (
             &state.tokens,
-            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+            [
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+            ],
         ),
     ];
     for (limit, [most, left, reset]) in sets {
@@ -143,10 +153,8 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
         headers.insert(&names::SERVER_TIMING, value);
     }
 
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("");
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = BodyKind::of_content_type(content_type);
     record.status(status);
     record.row().stream = matches!(kind, BodyKind::EventStream);
@@ -154,7 +162,9 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
         BodyKind::Json | BodyKind::EventStream => Some(UsageReader::new(kind)),
         BodyKind::Other => None,
     };
+    let grpc_status = grpc_status(headers).filter(|_| content_type.starts_with("application/grpc"));
     let stream = StreamBack {
+        grpc_status,
         cx: cx.clone(),
         over: false,
         body,
@@ -181,6 +191,22 @@ pub(super) fn strip_ours(headers: &mut http::HeaderMap) {
     }
     // A backend must not send clients past the gateway.
     headers.remove(header::ALT_SVC);
+}
+
+fn grpc_status(fields: &http::HeaderMap) -> Option<u16> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Whose fault a gRPC status is: what the caller asked for, or the backend's.
+fn outcome_of_grpc(code: u16) -> Outcome {
+    match code {
+        0 => Outcome::Ok,
+        // Cancelled, invalid argument, not found, exists, denied, precondition, out of range,
+        // unimplemented, unauthenticated.
+        1 | 3 | 5 | 6 | 7 | 9 | 11 | 12 | 16 => Outcome::ClientError,
+        4 => Outcome::Timeout,
+        _ => Outcome::UpstreamError,
+    }
 }
 
 impl StreamBack {
@@ -210,13 +236,17 @@ impl StreamBack {
     }
 
     fn whole(&mut self, frame: Option<Frame<Bytes>>) -> Option<Frame<Bytes>> {
-        self.finish(Outcome::of_status(self.status), None, true, frame)
+        if let Some(trailers) = frame.as_ref().and_then(Frame::trailers_ref) {
+            self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+        }
+        let outcome = match self.grpc_status {
+            Some(code) if self.status == 200 => outcome_of_grpc(code),
+            _ => Outcome::of_status(self.status),
+        };
+        self.finish(outcome, None, true, frame)
     }
 
-    fn poll_tail(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Tail::Waiting(stored, frame) = &mut self.tail {
             // Stored or not: a client is never failed because the store is (D5).
             let _ = ready!(Pin::new(stored).poll(cx));
@@ -248,6 +278,10 @@ impl StreamBack {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = clock::now();
+                if self.last >= self.deadline {
+                    let _ = self.finish(Outcome::Timeout, Some(Flag::MaxDuration), false, None);
+                    return Poll::Ready(Some(Err(BrokenOff)));
+                }
                 if let Some(data) = frame.data_ref() {
                     if let Some(record) = &mut self.record {
                         record.first_out();
@@ -258,6 +292,9 @@ impl StreamBack {
                     if let Some(reader) = &mut self.reader {
                         reader.feed(data);
                     }
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.grpc_status = grpc_status(trailers).or(self.grpc_status);
                 }
                 if self.body.is_end_stream() {
                     return match self.whole(Some(frame)) {
@@ -277,17 +314,15 @@ impl StreamBack {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         loop {
             let at = (self.last + self.idle).min(self.deadline);
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+            let timer =
+                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
             ready!(timer.as_mut().poll(cx));
             let now = clock::now();
             if now < at {
                 timer.as_mut().reset(at.into());
                 continue;
             }
-            let flag =
-                if now >= self.deadline { Flag::MaxDuration } else { Flag::UpstreamTimeout };
+            let flag = if now >= self.deadline { Flag::MaxDuration } else { Flag::UpstreamTimeout };
             let _ = self.finish(Outcome::Timeout, Some(flag), false, None);
             return Poll::Ready(Some(Err(BrokenOff)));
         }

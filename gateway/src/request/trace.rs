@@ -27,19 +27,14 @@ pub fn begin(cx: &Cx, caller: &KeyEntry, head: &mut Head, record: &mut Record) {
         None => {
             row.trace_id = fastrand::u128(1..).to_be_bytes();
             head.trace_state = None;
-            row.sampled =
-                trace_context::ratio_samples(&row.trace_id, cx.snapshot.sample_ratio);
+            row.sampled = trace_context::ratio_samples(&row.trace_id, cx.snapshot.sample_ratio);
             true
         }
     };
     row.span_id = fastrand::u64(1..).to_be_bytes();
     row.attempt_span_id = fastrand::u64(1..).to_be_bytes();
-    let text = trace_context::format_traceparent(
-        row.trace_id,
-        row.attempt_span_id,
-        row.sampled,
-        random,
-    );
+    let text =
+        trace_context::format_traceparent(row.trace_id, row.attempt_span_id, row.sampled, random);
     if let Some(value) = cx.worker.header(|out| out.put_slice(&text)) {
         head.headers.insert(&names::TRACEPARENT, value);
     }

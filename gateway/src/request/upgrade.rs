@@ -70,12 +70,11 @@ pub async fn dispatch(
     // As with any other request: a trial that is over must be told, a dead endpoint left alone.
     let uptime = cx.worker.shared.backends.uptime();
     let ejected = || set.all.iter().filter(|e| !e.health.is_serving()).count();
-    let _ = match result {
-        AttemptResult::Ok => endpoint.health.succeeded(uptime),
-        _ => {
-            let may = policies::health::may_eject(ejected(), set.all.len());
-            endpoint.health.failed(uptime, may)
-        }
+    let _ = if result == AttemptResult::Ok {
+        endpoint.health.succeeded(uptime)
+    } else {
+        let may = policies::health::may_eject(ejected(), set.all.len());
+        endpoint.health.failed(uptime, may)
     };
     let (parts, connection, refusal) = asked?;
     Ok(Box::new(Upgraded { parts, connection, refusal, shown, idle: route.deadlines.idle }))
@@ -165,7 +164,10 @@ pub fn switch(cx: &Cx, upgraded: Upgraded, mut record: Record) -> Response<Respo
     let Some(connection) = connection else {
         record.ended(Outcome::of_status(parts.status.as_u16()), None, true);
         record.row().response_bytes = refusal.len() as u64;
-        return Response::from_parts(parts, ResponseBody::Own(Some(refusal), Some(Box::new(record))));
+        return Response::from_parts(
+            parts,
+            ResponseBody::Own(Some(refusal), Some(Box::new(record))),
+        );
     };
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -149,6 +149,20 @@ fn serve(worker: &Rc<Worker>, acceptor: &Rc<Acceptor>, socket: TcpStream, peer: 
     });
 }
 
+/// A connection in the worker's list and gauges, taken out also when a panic ends its task.
+struct Listed<'a> {
+    worker: &'a Worker,
+    slot: usize,
+    index: usize,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.worker.conns.borrow_mut().remove(self.slot);
+        lower(&self.worker.counters().open[self.index], 1);
+    }
+}
+
 async fn connection(
     worker: Rc<Worker>,
     acceptor: &Acceptor,
@@ -193,13 +207,12 @@ async fn connection(
     bump(&counters.open[index], 1);
     let conn = Conn::new(peer, local, protocol, version, cipher);
     let slot = worker.conns.borrow_mut().insert(Rc::clone(&conn));
+    let _listed = Listed { worker: &worker, slot, index };
     let why = match protocol {
         Protocol::Http2 => Box::pin(http::serve_http2(&worker, &conn, stream)).await,
         Protocol::Http10 | Protocol::Http11 => {
             Box::pin(http::serve_http1(&worker, &conn, stream)).await
         }
     };
-    worker.conns.borrow_mut().remove(slot);
-    lower(&counters.open[index], 1);
     bump(&counters.closed[why as usize], 1);
 }

@@ -69,6 +69,8 @@ pub struct Conn {
     pub kick: Cell<Option<Kick>>,
     /// Set by the stream, answered by the request path.
     pub refused: Cell<Option<Refusal>>,
+    /// Whether the next request waits in the stream until the present one is over.
+    pub holds: Cell<bool>,
     /// The connection is to end after what runs now.
     pub draining: Cell<bool>,
     /// Bytes of both sides meet here after an upgrade.
@@ -104,6 +106,7 @@ impl Conn {
             blocked_since: Cell::new(None),
             kick: Cell::new(None),
             refused: Cell::new(None),
+            holds: Cell::new(false),
             draining: Cell::new(false),
             upgrade: RefCell::new(None),
             resets: Cell::new((0, now)),
@@ -149,6 +152,15 @@ impl Conn {
         }
     }
 
+    /// Whether nothing is under way: no request, no beginning of one, and no answer that the socket
+    /// has not taken yet.
+    pub fn is_quiet(&self) -> bool {
+        self.busy.get() == 0
+            && self.head_since.get().is_none()
+            && self.blocked_since.get().is_none()
+            && !self.holds.get()
+    }
+
     /// Kicks the connection if it is late. `now` is the sweep's.
     pub fn check(&self, now: Instant, limits: &Limits) {
         let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
@@ -156,7 +168,7 @@ impl Conn {
             self.kick(Kick::Stuck);
         } else if self.head_since.get().is_some_and(|since| late(since, limits.header_timeout)) {
             self.kick(Kick::HeaderTimeout);
-        } else if self.busy.get() == 0 && self.head_since.get().is_none() {
+        } else if self.is_quiet() {
             let limit = match self.protocol {
                 // A connection that never sent a byte has the head's time, not the idle time.
                 _ if self.served.get() == 0 => limits.header_timeout,

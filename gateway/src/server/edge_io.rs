@@ -128,7 +128,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
         match this.conn.kick.get() {
             None => {}
             // To hyper the client has left: it ends the connection.
-            Some(Kick::Idle) if this.conn.busy.get() == 0 => return Poll::Ready(Ok(())),
+            Some(Kick::Idle)
+                if this.framing.is_some()
+                    && this.conn.busy.get() == 0
+                    && this.conn.blocked_since.get().is_none() =>
+            {
+                return Poll::Ready(Ok(()));
+            }
             Some(Kick::HeaderTimeout) if this.stand_in.is_none() => {
                 this.refuse(Refusal::HeaderTimeout);
             }
@@ -180,6 +186,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
             if waiting || !this.held.is_empty() {
                 this.held.extend_from_slice(fresh);
                 buf.set_filled(before);
+                this.conn.holds.set(waiting);
                 continue;
             }
             let scanned = this.framing.as_mut().map_or(Ok(fresh.len()), |f| f.scan(fresh));

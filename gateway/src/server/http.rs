@@ -80,10 +80,9 @@ async fn guarded(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
             None,
         ));
         *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-        response.headers_mut().insert(
-            &crate::snapshot::names::ERROR,
-            http::HeaderValue::from_static("internal"),
-        );
+        response
+            .headers_mut()
+            .insert(&crate::snapshot::names::ERROR, http::HeaderValue::from_static("internal"));
         response
     })
 }

@@ -97,10 +97,8 @@ pub fn described(connection: &rustls::ServerConnection) -> (&'static str, &'stat
         Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
         _ => "",
     };
-    let cipher = connection
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str())
-        .unwrap_or("");
+    let cipher =
+        connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("");
     (version, cipher)
 }
 

@@ -92,9 +92,7 @@ async fn pump(
             return Ok(());
         }
         bytes.set(bytes.get() + count as u64);
-        to.write_all(buffer.get(..count).unwrap_or_default())
-            .await
-            .map_err(|_| Broke::Writing)?;
+        to.write_all(buffer.get(..count).unwrap_or_default()).await.map_err(|_| Broke::Writing)?;
         moved.set(clock::now());
     }
 }

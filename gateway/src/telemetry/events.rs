@@ -60,7 +60,10 @@ pub fn store_down(error: &StoreError) {
     event(
         Severity::Error,
         "weir.store.unavailable",
-        &[("error", json!(error.to_string())), ("effect", json!("outcomes wait in memory, then in the spool; requests go on"))],
+        &[
+            ("error", json!(error.to_string())),
+            ("effect", json!("outcomes wait in memory, then in the spool; requests go on")),
+        ],
     );
 }
 

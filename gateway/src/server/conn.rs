@@ -67,6 +67,10 @@ pub struct Conn {
     pub blocked_since: Cell<Option<Instant>>,
     /// Set by the sweep, seen by the stream.
     pub kick: Cell<Option<Kick>>,
+    /// When it was set.
+    pub kicked_at: Cell<Option<Instant>>,
+    /// A graceful end got no answer from the client: to hyper it has left.
+    pub cut: Cell<bool>,
     /// Set by the stream, answered by the request path.
     pub refused: Cell<Option<Refusal>>,
     /// Whether the next request waits in the stream until the present one is over.
@@ -105,6 +109,8 @@ impl Conn {
             head_took: Cell::new(Duration::ZERO),
             blocked_since: Cell::new(None),
             kick: Cell::new(None),
+            kicked_at: Cell::new(None),
+            cut: Cell::new(false),
             refused: Cell::new(None),
             holds: Cell::new(false),
             draining: Cell::new(false),
@@ -134,6 +140,7 @@ impl Conn {
     pub fn kick(&self, why: Kick) {
         if self.kick.get().is_none() {
             self.kick.set(Some(why));
+            self.kicked_at.set(Some(clock::now()));
             self.wake();
         }
     }
@@ -163,6 +170,14 @@ impl Conn {
 
     /// Kicks the connection if it is late. `now` is the sweep's.
     pub fn check(&self, now: Instant, limits: &Limits) {
+        if self.kick.get() == Some(Kick::Idle) && self.is_quiet() && !self.cut.get() {
+            // HTTP/2 says goodbye and waits for the client to agree; it need not wait long.
+            let asked = self.kicked_at.get().unwrap_or(now);
+            if now.saturating_duration_since(asked) > Duration::from_secs(1) {
+                self.cut.set(true);
+                self.wake();
+            }
+        }
         let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         if self.blocked_since.get().is_some_and(|since| late(since, limits.write_timeout)) {
             self.kick(Kick::Stuck);

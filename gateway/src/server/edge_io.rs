@@ -125,6 +125,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.conn.cut.get() {
+            return Poll::Ready(Ok(()));
+        }
         match this.conn.kick.get() {
             None => {}
             // To hyper the client has left: it ends the connection.

@@ -349,11 +349,17 @@ fn connect(path: &Path, busy_timeout: Duration, check: bool) -> Result<Connectio
     connection.busy_timeout(busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(64);
 
-    let version = migrate::version(&connection)?;
-    let application: i64 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let objects: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    // In one transaction: another gateway may be making the same store at this moment, and half of
+    // what it does would look like somebody else's database.
+    let (version, application, objects) = {
+        let seen = connection.transaction()?;
+        let version = migrate::version(&seen)?;
+        let application: i64 = seen.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let objects: i64 =
+            seen.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        seen.commit()?;
+        (version, application, objects)
+    };
     let empty = version == 0 && objects == 0 && application == 0;
     if !empty && application != APPLICATION_ID {
         return Err(StoreError::Damaged(format!(

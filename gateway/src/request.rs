@@ -47,10 +47,11 @@ pub struct Cx {
 pub async fn handle(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
     let mut record = Record::open(&cx, &head, body);
-    match answer(&cx, head, &mut record).await {
+    let response = match answer(&cx, head, &mut record).await {
         Ok(response) => response.into_response(&cx, record),
         Err(rejection) => rejection.into_response(&cx, record).await,
-    }
+    };
+    stream_back::settled(&cx, response).await
 }
 
 /// What the path ends with, short of a rejection.

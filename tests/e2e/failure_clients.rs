@@ -148,7 +148,6 @@ async fn l12_a_reader_that_makes_no_progress_is_cut() {
 
 /// Over HTTP/2 the socket is not blocked: the client just opens no window.
 #[tokio::test]
-#[ignore = "known: nothing watches a stream without window; neither L12 nor the whole deadline ends it"]
 async fn l12_a_stream_whose_window_stays_shut_is_cut() {
     let served = backend().large(400 << 20).start().await;
     let gateway = gateway(route(&served)).limits("write_timeout = \"1s\"").start().await;

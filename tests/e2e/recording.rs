@@ -384,7 +384,6 @@ async fn d2_sync_the_row_is_in_the_file_when_the_last_byte_is_at_the_client() {
 
 /// An answer without a body, and one of the gateway's own, are whole with their heads.
 #[tokio::test]
-#[ignore = "not built yet: such answers do not wait for the store"]
 async fn d2_sync_answers_without_a_body_wait_for_the_store_too() {
     let stable = backend()
         .on("/rest/none", backend().status(204))

@@ -4,7 +4,9 @@
 //! reader takes token usage from OpenAI and Anthropic answers without altering a byte. The record
 //! learns how the body ended: whole, broken, too slow, or left by the client.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -50,6 +52,9 @@ pub struct StreamBack {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     tail: Tail,
     over: bool,
+    // Since when a frame that was given out is not asked after: a client whose HTTP/2 window stays
+    // shut is noticed by this alone (L12).
+    given: Rc<Cell<Option<Instant>>>,
 }
 
 /// In mode `sync` the last byte waits for the store (D2).
@@ -127,6 +132,32 @@ pub fn own(cx: &Cx, response: Response<Bytes>, mut record: Record) -> Response<R
     Response::from_parts(parts, ResponseBody::Own(Some(body), Some(Box::new(record))))
 }
 
+/// In mode `sync` an answer that is whole already has no last byte to hold back: its head waits for
+/// the store (D2).
+pub async fn settled(cx: &Cx, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    if !cx.worker.shared.recorder.waits_for_store() {
+        return response;
+    }
+    match response.body_mut() {
+        ResponseBody::Own(_, record) => {
+            if let Some(mut record) = record.take() {
+                // Stored or not: a client is never failed because the store is (D5).
+                let _ = record.end_durable().await;
+            }
+        }
+        ResponseBody::Backend(stream) => {
+            if !stream.over && stream.body.is_end_stream() {
+                let _ = stream.whole(None);
+            }
+            if let Tail::Waiting(stored, None) = &mut stream.tail {
+                let _ = stored.await;
+                stream.tail = Tail::None;
+            }
+        }
+    }
+    response
+}
+
 /// A backend's answer, made fit for the client.
 pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<ResponseBody> {
     let Answered { mut parts, body, backend: _, shown, idle, deadline } = answered;
@@ -163,7 +194,10 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
         BodyKind::Other => None,
     };
     let grpc_status = grpc_status(headers).filter(|_| content_type.starts_with("application/grpc"));
+    let given = Rc::new(Cell::new(None));
+    cx.conn.watch_stream(&given);
     let stream = StreamBack {
+        given,
         grpc_status,
         cx: cx.clone(),
         over: false,
@@ -258,6 +292,7 @@ impl StreamBack {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.given.set(None);
         if self.over {
             return self.poll_tail(cx);
         }
@@ -302,6 +337,7 @@ impl StreamBack {
                         None => self.poll_tail(cx),
                     };
                 }
+                self.given.set(Some(self.last));
                 Poll::Ready(Some(Ok(frame)))
             }
         }

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,8 @@ pub struct Conn {
     pub upgrade: RefCell<Option<Tunnel>>,
     /// Streams that the client reset: (count, since).
     pub resets: Cell<(u32, Instant)>,
+    // Answers under way; see `StreamBack::given`.
+    streams: RefCell<Vec<Weak<Cell<Option<Instant>>>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -116,6 +118,7 @@ impl Conn {
             draining: Cell::new(false),
             upgrade: RefCell::new(None),
             resets: Cell::new((0, now)),
+            streams: RefCell::default(),
             waker: RefCell::new(None),
         })
     }
@@ -143,6 +146,22 @@ impl Conn {
             self.kicked_at.set(Some(clock::now()));
             self.wake();
         }
+    }
+
+    /// An answer begins: its client must go on taking it.
+    pub fn watch_stream(&self, given: &Rc<Cell<Option<Instant>>>) {
+        if self.protocol == Protocol::Http2 {
+            self.streams.borrow_mut().push(Rc::downgrade(given));
+        }
+    }
+
+    /// Whether a client has left a frame of an answer untaken for longer than `limit`.
+    fn has_stuck_stream(&self, now: Instant, limit: Duration) -> bool {
+        let mut streams = self.streams.borrow_mut();
+        streams.retain(|given| given.strong_count() > 0);
+        streams.iter().filter_map(Weak::upgrade).any(|given| {
+            given.get().is_some_and(|since| now.saturating_duration_since(since) > limit)
+        })
     }
 
     /// A client reset a stream; too many in ten seconds end the connection (T08).
@@ -179,7 +198,9 @@ impl Conn {
             }
         }
         let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        if self.blocked_since.get().is_some_and(|since| late(since, limits.write_timeout)) {
+        if self.blocked_since.get().is_some_and(|since| late(since, limits.write_timeout))
+            || self.has_stuck_stream(now, limits.write_timeout)
+        {
             self.kick(Kick::Stuck);
         } else if self.head_since.get().is_some_and(|since| late(since, limits.header_timeout)) {
             self.kick(Kick::HeaderTimeout);

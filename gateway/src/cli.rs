@@ -2,7 +2,7 @@
 //!
 //! Commands that run here (`serve`, `check`, `schema`, `completions`) are in `local`; all others
 //! talk to a running gateway through `admin_client` and use nothing but the admin API, so whatever
-//! the command can do, a script can do too. Nothing is printed but through [`Console`].
+//! the command can do, a script can do too. Nothing is printed but through `Console`.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

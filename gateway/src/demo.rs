@@ -76,6 +76,7 @@ pub(crate) fn run(args: DemoArgs, console: &mut Console) -> Result<(), Fault> {
         true => "nothing is left".to_owned(),
         false => format!("kept: {}", folder.path().display()),
     };
+    let leftover = folder.is_removed().then(|| folder.path().to_owned());
     let down = std::thread::spawn(move || {
         drop(load);
         gateway.stop();
@@ -91,6 +92,12 @@ pub(crate) fn run(args: DemoArgs, console: &mut Console) -> Result<(), Fault> {
             }
         }
     });
+    // Who does not wait for the store to close gets its folder removed all the same.
+    if let Some(path) = leftover
+        && !down.is_finished()
+    {
+        let _ = std::fs::remove_dir_all(path);
+    }
     let up = words::span(begun.elapsed().as_secs());
     let answered = seen.map(|seen| {
         let count = |number: u64| words::count(number);

@@ -4,5 +4,6 @@ pub mod accept;
 pub mod tls;
 pub mod conn;
 pub mod edge_io;
+pub mod gather;
 pub mod http;
 pub mod tunnel;

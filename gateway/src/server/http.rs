@@ -24,6 +24,7 @@ use crate::backends::h1::HYPER_FIELDS;
 use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::{Conn, Kick};
 use crate::server::edge_io::EdgeIo;
+use crate::server::gather::Gather;
 use crate::telemetry::counters::Closed;
 use crate::worker::Worker;
 
@@ -148,7 +149,7 @@ pub async fn serve_http2(
 ) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
-    let io = EdgeIo::http2(stream, Rc::clone(conn));
+    let io = Gather::new(EdgeIo::http2(stream, Rc::clone(conn)), Rc::clone(conn));
     let edge = Edge { worker: Rc::clone(worker), conn: Rc::clone(conn) };
     let mut connection = pin!(
         http2::Builder::new(Local)

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -46,9 +46,19 @@ pub struct Endpoint {
     pub in_flight: AtomicU32,
     /// Serving, ejected or on trial.
     pub health: EndpointHealth,
+    /// Whether the last request found nobody there: refused, unreachable, or no connection in time.
+    pub unreachable: AtomicBool,
 }
 
 impl Endpoint {
+    /// Notes whether somebody was there.
+    pub fn reached(&self, reached: bool) {
+        // Read first: on a good day no worker takes the line from another.
+        if self.unreachable.load(Relaxed) == reached {
+            self.unreachable.store(!reached, Relaxed);
+        }
+    }
+
     /// Whether this is what `spec` says of `address`: then it stays, with its health and connections.
     pub fn is(&self, backend: &Backend, spec: &plan::Endpoint, address: SocketAddr) -> bool {
         self.address == address
@@ -294,6 +304,7 @@ impl Backends {
                         authority: authority(backend, spec),
                         in_flight: AtomicU32::new(0),
                         health: EndpointHealth::new(policies::health::HealthSettings::default()),
+                        unreachable: AtomicBool::new(false),
                     })
                 });
                 all.push(Arc::clone(endpoint));

@@ -36,6 +36,13 @@ pub enum ConnectError {
     Protocol(#[source] hyper::Error),
 }
 
+impl ConnectError {
+    /// Whether nobody was there at all, as against somebody who could not be talked to.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Tcp(_))
+    }
+}
+
 /// A connection, and which HTTP goes over it.
 #[derive(Debug)]
 pub enum Connected {

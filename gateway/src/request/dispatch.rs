@@ -22,7 +22,7 @@ use routing::Assignment;
 use crate::backends::connect::ConnectError;
 use crate::backends::h1::{H1Body, SendError};
 use crate::backends::pool::{H2Stream, Lease};
-use crate::backends::{AttemptResult, Backend, Endpoint, balance};
+use crate::backends::{AttemptResult, Backend, Endpoint, EndpointSet, balance};
 use crate::body::{BodyFault, Outgoing};
 use crate::clock;
 use crate::config::plan::{OnFailure, Scheme};
@@ -114,16 +114,24 @@ impl BackendBody {
     }
 }
 
-/// A request in flight at an endpoint and at its backend, counted as long as this lives.
-struct Busy {
+/// A request or a tunnel in flight at an endpoint and at its backend, counted as long as this lives.
+#[derive(Debug)]
+pub struct Busy {
     endpoint: Arc<Endpoint>,
     backend: Arc<Backend>,
 }
 
 impl Busy {
-    fn enter(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>) -> Self {
+    /// Takes a place (L13); `None` if the backend has as many requests as it may.
+    pub fn enter(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>) -> Option<Self> {
+        let most = backend.max_in_flight.unwrap_or(u32::MAX);
+        let count: &AtomicU32 = &backend.life.in_flight;
+        if count.fetch_add(1, Relaxed) >= most {
+            count.fetch_sub(1, Relaxed);
+            return None;
+        }
         endpoint.in_flight.fetch_add(1, Relaxed);
-        Self { endpoint: Arc::clone(endpoint), backend: Arc::clone(backend) }
+        Some(Self { endpoint: Arc::clone(endpoint), backend: Arc::clone(backend) })
     }
 }
 
@@ -136,7 +144,7 @@ impl Drop for Busy {
 
 /// An attempt that has not come to a result. Dropped before it has (the client left), it is counted
 /// as cancelled, and a trial that it was is given up, so that the next request may try (F06, F10).
-struct Trying<'a> {
+pub(super) struct Trying<'a> {
     backend: &'a Backend,
     endpoint: &'a Endpoint,
     worker: usize,
@@ -145,11 +153,16 @@ struct Trying<'a> {
 }
 
 impl<'a> Trying<'a> {
-    fn begin(backend: &'a Backend, endpoint: &'a Endpoint, worker: usize, attempt: u32) -> Self {
+    pub(super) fn begin(
+        backend: &'a Backend,
+        endpoint: &'a Endpoint,
+        worker: usize,
+        attempt: u32,
+    ) -> Self {
         Self { backend, endpoint, worker, again: attempt > 1, over: false }
     }
 
-    fn over(mut self) {
+    pub(super) fn over(mut self) {
         self.over = true;
     }
 }
@@ -163,17 +176,6 @@ impl Drop for Trying<'_> {
             bump(&cancelled[usize::from(self.again)], 1);
         }
     }
-}
-
-/// Takes a place at the backend (L13).
-fn enter(backend: &Backend) -> bool {
-    let most = backend.max_in_flight.unwrap_or(u32::MAX);
-    let count: &AtomicU32 = &backend.life.in_flight;
-    if count.fetch_add(1, Relaxed) < most {
-        return true;
-    }
-    count.fetch_sub(1, Relaxed);
-    false
 }
 
 /// Sends the request to the backend of the assigned variant, and to control's if that fails and the
@@ -288,11 +290,10 @@ impl Sender<'_> {
                     Rejection::Dns
                 });
             };
-            if !enter(backend) {
+            let Some(busy) = Busy::enter(backend, &endpoint) else {
                 endpoint.health.gave_up();
                 return Err(Rejection::BackendFull);
-            }
-            let busy = Busy::enter(backend, &endpoint);
+            };
             record.attempt(backend, &endpoint);
             let trying = Trying::begin(backend, &endpoint, self.cx.worker.id, attempt);
             let tried = self.attempt(backend, &endpoint, busy, attempt > 1, record).await;
@@ -334,7 +335,7 @@ impl Sender<'_> {
                     budget,
                 );
             if !again {
-                return Err(failed.rejection);
+                return Err(all_down(failed.rejection, &set));
             }
             // A stale connection says nothing against the endpoint; a refused one does.
             avoid = failed.blame.then_some(endpoint.id);
@@ -482,6 +483,7 @@ impl Sender<'_> {
             },
         );
         let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime());
+        endpoint.reached(true);
         Got(Some((parts, BackendBody { kind: body(incoming), _busy: busy })))
     }
 
@@ -612,8 +614,19 @@ pub fn outgoing(
     request
 }
 
+/// A refused connection is one endpoint's matter (F06). Where no endpoint can be reached the whole
+/// backend is down, which the client is told as such, with when to come again (F09).
+pub(super) fn all_down(rejection: Rejection, set: &EndpointSet) -> Rejection {
+    if rejection == Rejection::ConnectFailed && set.all.iter().all(|e| e.unreachable.load(Relaxed))
+    {
+        return Rejection::NoEndpoint;
+    }
+    rejection
+}
+
 fn connect_failed(backend: &Backend, endpoint: &Endpoint, error: &ConnectError) -> Failed {
     crate::telemetry::events::connect_failed(backend.name, endpoint.address, error);
+    endpoint.reached(!error.is_unreachable());
     let rejection = match error {
         ConnectError::TimedOut => Rejection::ConnectTimeout,
         ConnectError::NoAddress => Rejection::Dns,

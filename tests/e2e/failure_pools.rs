@@ -309,6 +309,38 @@ async fn round_robin_is_even_and_least_requests_avoids_the_busy() {
     slow.abort();
 }
 
+/// Where no experiment names a unit, `hash:unit` goes by the key and the client's address.
+#[tokio::test]
+async fn without_a_unit_a_client_stays_on_its_endpoint() {
+    let names = ["a", "b", "c"];
+    let mut three = Vec::new();
+    for name in names {
+        three.push(backend().answers(name).start().await);
+    }
+    let all: Vec<&Backend> = three.iter().collect();
+    let plain = pool(&all, "balance = \"hash:unit\"");
+    let asks_for_a_unit = format!(
+        "{plain}[backends.other]\nendpoints = [\"http://127.0.0.1:9\"]\n\
+         [experiments.e]\nroute = \"r\"\nunit = [\"header:x-user-id\"]\ncontrol = \"on\"\n\
+         [experiments.e.variants]\non = {{ backend = \"pool\", weight = 1 }}\n\
+         off = {{ backend = \"other\", weight = 0 }}\n"
+    );
+    for text in [plain, asks_for_a_unit] {
+        let gateway = gateway(text).start().await;
+        let mut homes = std::collections::HashSet::new();
+        for _ in 0..12 {
+            let key = gateway.make_key("client", json!({})).await;
+            let clients = [gateway.anonymous().bearer(&key), gateway.anonymous().bearer(&key)];
+            let home = clients[0].get("/x").await.text();
+            for at in 0..6 {
+                assert_eq!(clients[at % 2].get("/x").await.text(), home, "a client moved");
+            }
+            homes.insert(home);
+        }
+        assert!(homes.len() > 1, "twelve clients are all on {homes:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_hashed_unit_stays_on_its_endpoint_and_only_those_of_a_dead_one_move() {
     let names = ["a", "b", "c"];

@@ -325,6 +325,50 @@ async fn trailers_go_both_ways() {
     }
 }
 
+/// An HTTP/2 backend need not announce its trailers; an HTTP/1.1 answer must. So they are dropped
+/// there, which RFC 9110 (6.5.1) allows, and the body ends as it should.
+#[tokio::test]
+async fn trailers_that_nobody_announced_end_an_http_1_1_answer_cleanly() {
+    let came = [("grpc-status", "0"), ("x-took", "5ms")];
+    let long = || backend().streams(["one ", "two ", "three"]).trailers(&came).h2();
+    let sized = backend().answers("one two three").trailers(&came).h2();
+    for served in [long().start().await, sized.start().await] {
+        let gateway = gateway(all_to(&served.url())).start().await;
+        for te in ["te: trailers\r\nconnection: te\r\n", ""] {
+            let mut raw = gateway.raw().await;
+            for _ in 0..2 {
+                let request =
+                    format!("GET / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer KEY\r\n{te}\r\n");
+                raw.send(with_key(&gateway, request.as_bytes())).await.unwrap();
+                let answer = raw.read_response(seconds(3)).await.unwrap();
+                assert_eq!((answer.status, answer.text().as_str()), (200, "one two three"));
+                assert!(answer.complete, "{answer:?}");
+            }
+        }
+        let over_h2 = gateway.client().h2().get("/").header("te", "trailers").await;
+        assert_eq!(over_h2.trailer("x-took"), Some("5ms"), "{over_h2:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_cannot_speak_in_the_gateways_name_in_trailers_either() {
+    let came = [("x-weir-variant", "canary"), ("x-weir-receipt", "forged"), ("x-took", "5ms")];
+    let h1 = backend().streams(["a", "b"]).trailers(&came).start().await;
+    let h2 = backend().streams(["a", "b"]).trailers(&came).h2().start().await;
+    for served in [&h1, &h2] {
+        let gateway = gateway(all_to(&served.url())).start().await;
+        for client in [gateway.client(), gateway.client().h2()] {
+            let answer = client.get("/").welcomes_trailers().await;
+            assert_eq!((answer.text().as_str(), answer.error.as_deref()), ("ab", None));
+            assert_eq!(answer.trailer("x-weir-variant"), None);
+            assert_eq!(answer.trailer("x-weir-receipt"), None);
+            if answer.version == http::Version::HTTP_2 {
+                assert_eq!(answer.trailer("x-took"), Some("5ms"));
+            }
+        }
+    }
+}
+
 fn http_11() -> http::Version {
     http::Version::HTTP_11
 }

@@ -25,7 +25,7 @@ use crate::backends::pool::{H2Stream, Lease};
 use crate::backends::{AttemptResult, Backend, Endpoint, EndpointSet, balance};
 use crate::body::{BodyFault, Outgoing};
 use crate::clock;
-use crate::config::plan::{OnFailure, Scheme};
+use crate::config::plan::{Balance, OnFailure, Scheme};
 use crate::request::read_head::{Head, Payload};
 use crate::request::{Cx, Record, Rejection};
 use crate::snapshot::RoutePlan;
@@ -203,7 +203,7 @@ pub async fn dispatch(
         (plan.on_failure == OnFailure::Fallback && variant != plan.control)
             .then_some((control.backend, control.name))
     });
-    let mut sender = Sender { cx, route, head, unit_hash: assignment.unit_hash };
+    let mut sender = Sender { cx, route, head, assignment };
     let (backend, mut answered) = match sender.attempts(backend, record).await {
         Err(rejection) => match fallback {
             // Only where nothing of an answer was seen, and the body can be had again.
@@ -253,7 +253,7 @@ struct Sender<'a> {
     cx: &'a Cx,
     route: &'a RoutePlan,
     head: Head,
-    unit_hash: u64,
+    assignment: &'a Assignment,
 }
 
 /// How one attempt failed: what the client would be told, and whether another may be made.
@@ -278,12 +278,12 @@ impl Sender<'_> {
         let life = &backend.life;
         let uptime = || self.cx.worker.shared.backends.uptime();
         life.budget.request(uptime());
+        let unit_hash = affinity(self.cx, backend, self.assignment, record);
         let mut avoid = None;
         let mut attempt = 1;
         loop {
             let set = life.endpoints.load_full();
-            let Some(endpoint) = balance::choose(backend, &set, self.unit_hash, avoid, uptime())
-            else {
+            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime()) else {
                 return Err(if life.unresolved.lock().is_empty() {
                     Rejection::NoEndpoint
                 } else {
@@ -380,7 +380,7 @@ impl Sender<'_> {
         };
         match lease {
             Lease::H1(mut connection) => {
-                let request = self.request(backend, endpoint, false);
+                let request = self.request(backend, endpoint, false)?;
                 let sent = record.sent();
                 let wire = std::rc::Rc::clone(&connection.wire);
                 let reused = connection.reused;
@@ -400,7 +400,7 @@ impl Sender<'_> {
                 }
             }
             Lease::H2(stream) => {
-                let request = self.request(backend, endpoint, true);
+                let request = self.request(backend, endpoint, true)?;
                 let sent = record.sent();
                 let reused = stream.reused;
                 let mut sender = stream.sender();
@@ -547,10 +547,21 @@ impl Sender<'_> {
     }
 
     /// The request as one endpoint gets it.
-    fn request(&self, backend: &Backend, endpoint: &Endpoint, http2: bool) -> Request<Outgoing> {
+    fn request(
+        &self,
+        backend: &Backend,
+        endpoint: &Endpoint,
+        http2: bool,
+    ) -> Result<Request<Outgoing>, Failed> {
         let head = &self.head;
         let body = rewritten(backend, &head.payload).unwrap_or_else(|| head.payload.outgoing());
-        outgoing(self.cx, head, backend, endpoint, self.route.preserve_host, http2, body)
+        outgoing(self.cx, head, backend, endpoint, self.route.preserve_host, http2, body).map_err(
+            |rejection| {
+                // Nobody tried to reach the endpoint, and no other would get a shorter target.
+                let result = AttemptResult::Cancelled;
+                Failed::new(rejection, Failure::AfterResponse, result, false)
+            },
+        )
     }
 }
 
@@ -564,6 +575,10 @@ pub fn rewritten(backend: &Backend, payload: &Payload) -> Option<Outgoing> {
 }
 
 /// A request for one endpoint: canonical target, configured host, the backend's own credential last.
+///
+/// # Errors
+/// 400 where the target is none: together with a scheme and a host, as HTTP/2 has it, it may be too
+/// long although it was not when it came.
 pub fn outgoing(
     cx: &Cx,
     head: &Head,
@@ -572,7 +587,7 @@ pub fn outgoing(
     preserve_host: bool,
     http2: bool,
     body: Outgoing,
-) -> Request<Outgoing> {
+) -> Result<Request<Outgoing>, Rejection> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
@@ -587,9 +602,8 @@ pub fn outgoing(
     }
     target.push_str(&head.path);
     target.push_str(&head.query);
-    if let Ok(uri) = Uri::from_maybe_shared(Bytes::from(target)) {
-        *request.uri_mut() = uri;
-    }
+    *request.uri_mut() = Uri::from_maybe_shared(Bytes::from(target))
+        .map_err(|fault| Rejection::Head(format!("the target cannot be sent on: {fault}")))?;
     let length = http_body::Body::size_hint(request.body()).exact();
     let headers = request.headers_mut();
     headers.clone_from(&head.headers);
@@ -611,7 +625,23 @@ pub fn outgoing(
     if let Some((name, value)) = &backend.credential {
         headers.insert(name, value.clone());
     }
-    request
+    Ok(request)
+}
+
+/// What keeps a request of this kind on one endpoint with `hash:unit`: its unit, or where it has none
+/// (no experiment, none running, no such header) its key and its client's address. 0 for the other
+/// ways to choose.
+pub(super) fn affinity(
+    cx: &Cx,
+    backend: &Backend,
+    assignment: &Assignment,
+    record: &mut Record,
+) -> u64 {
+    if backend.balance != Balance::HashUnit || assignment.unit_hash != 0 {
+        return assignment.unit_hash;
+    }
+    let row = record.row();
+    cx.snapshot.client_salt.hash(&format!("{}@{}", row.key_id, row.client.to_canonical()))
 }
 
 /// A refused connection is one endpoint's matter (F06). Where no endpoint can be reached the whole

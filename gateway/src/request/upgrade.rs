@@ -17,7 +17,7 @@ use crate::backends::{AttemptResult, Backend, Endpoint, balance};
 use crate::body::Outgoing;
 use crate::clock;
 use crate::config::plan::Scheme;
-use crate::request::dispatch::{Busy, Trying, all_down, outgoing};
+use crate::request::dispatch::{Busy, Trying, affinity, all_down, outgoing};
 use crate::request::read_head::Head;
 use crate::request::{Cx, Record, Rejection, ResponseBody, receipt, stream_back};
 use crate::server::tunnel::Tunnel;
@@ -58,8 +58,9 @@ pub async fn dispatch(
     let backend = &cx.snapshot.backends[backend];
     let set = backend.life.endpoints.load_full();
     let uptime = cx.worker.shared.backends.uptime();
-    let endpoint = balance::choose(backend, &set, assignment.unit_hash, None, uptime)
-        .ok_or(Rejection::NoEndpoint)?;
+    let unit_hash = affinity(cx, backend, assignment, record);
+    let endpoint =
+        balance::choose(backend, &set, unit_hash, None, uptime).ok_or(Rejection::NoEndpoint)?;
     // A tunnel is in flight as long as it lives (L13).
     let Some(busy) = Busy::enter(backend, &endpoint) else {
         endpoint.health.gave_up();
@@ -113,7 +114,7 @@ async fn ask(
     let Deadlines { connect, first_byte, idle, total } = route.deadlines;
     let until = Until { deadline: record.started() + total };
     let open = OpenConnection::new(backend, cx.worker.id);
-    let connecting = connect::connect_http1(backend, endpoint, limits);
+    let connecting = connect::connect_http1(endpoint, limits);
     let connected = tokio::time::timeout_at(until.in_time(connect), connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
@@ -128,7 +129,7 @@ async fn ask(
         .await
         .map_err(|_| Rejection::ConnectFailed)?;
     let mut request =
-        outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty);
+        outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty)?;
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

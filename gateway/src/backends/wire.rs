@@ -126,7 +126,7 @@ impl BackendIo {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            other => other,
+            Poll::Ready(_) | Poll::Pending => result,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -42,19 +42,34 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// `Host` sent to it.
     pub authority: HeaderValue,
+    /// How TLS is spoken to it; `None` in the clear. It stands here and not at the backend, so that
+    /// connections made under other settings never serve a request that came after a change.
+    pub tls: Option<plan::Tls>,
     /// Requests in flight, over all workers.
     pub in_flight: AtomicU32,
     /// Serving, ejected or on trial.
     pub health: EndpointHealth,
+    /// Whether the last request found nobody there: refused, unreachable, or no connection in time.
+    pub unreachable: AtomicBool,
 }
 
 impl Endpoint {
+    /// Notes whether somebody was there.
+    pub fn reached(&self, reached: bool) {
+        // Read first: on a good day no worker takes the line from another.
+        if self.unreachable.load(Relaxed) == reached {
+            self.unreachable.store(!reached, Relaxed);
+        }
+    }
+
     /// Whether this is what `spec` says of `address`: then it stays, with its health and connections.
     pub fn is(&self, backend: &Backend, spec: &plan::Endpoint, address: SocketAddr) -> bool {
         self.address == address
             && self.scheme == spec.scheme
             && self.host == spec.host
             && self.authority == authority(backend, spec)
+            && self.tls.as_ref().map(|tls| tls.fingerprint)
+                == backend.plan.tls.as_ref().map(|tls| tls.fingerprint)
     }
 }
 
@@ -174,10 +189,6 @@ pub struct Backend {
     pub balance: Balance,
     /// The backend's own credential, sensitive.
     pub credential: Option<(HeaderName, HeaderValue)>,
-    /// Client side of TLS.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Name to verify instead of the endpoint's host.
-    pub server_name: Option<Arc<str>>,
     /// How long an unused connection is kept.
     pub idle_timeout: std::time::Duration,
     /// Cap on requests in flight.
@@ -263,8 +274,6 @@ impl Backends {
             model: plan.model.as_deref().map(intern),
             balance: plan.balance,
             credential: plan.credential.clone(),
-            tls: plan.tls.clone(),
-            server_name: plan.server_name.clone(),
             idle_timeout: plan.idle_timeout,
             max_in_flight: plan.max_in_flight,
             life,
@@ -281,7 +290,7 @@ impl Backends {
             for &address in addresses {
                 let key = (spec.scheme, Arc::clone(&spec.host), address);
                 if known.get(&key).is_some_and(|old| !old.is(backend, spec, address)) {
-                    // Another `Host` from now on: what ran under the old one keeps it.
+                    // Another `Host` or other TLS from now on: what ran under the old keeps it.
                     known.remove(&key);
                 }
                 let endpoint = known.entry(key).or_insert_with(|| {
@@ -292,8 +301,10 @@ impl Backends {
                         host: Arc::clone(&spec.host),
                         address,
                         authority: authority(backend, spec),
+                        tls: backend.plan.tls.clone(),
                         in_flight: AtomicU32::new(0),
                         health: EndpointHealth::new(policies::health::HealthSettings::default()),
+                        unreachable: AtomicBool::new(false),
                     })
                 });
                 all.push(Arc::clone(endpoint));

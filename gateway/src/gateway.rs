@@ -27,7 +27,7 @@ use crate::store::thread::{StoreHandle, StoreThread};
 use crate::store::{KeyRow, StoreError, TallyRow};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::{events, logs, traces};
-use crate::worker::Shared;
+use crate::worker::{InUse, Shared};
 
 /// How a gateway is started.
 #[derive(Debug, Default)]
@@ -145,6 +145,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closing_now: AtomicBool::new(false),
+            in_use: InUse::default(),
             open: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             alive: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             boot,

@@ -26,12 +26,10 @@ impl KeyState {
         let burst = |rate: f64| rate.ceil().max(1.0) as u64;
         Self {
             limits,
-            requests: limits
-                .requests_per_second
-                .and_then(|rate| RateLimit::new(rate, burst(rate)).ok()),
+            requests: limits.requests_per_second.map(|rate| RateLimit::nearest(rate, burst(rate))),
             tokens: limits
                 .tokens_per_minute
-                .and_then(|rate| RateLimit::new(rate as f64 / 60.0, rate.max(1)).ok()),
+                .map(|rate| RateLimit::nearest(rate as f64 / 60.0, rate.max(1))),
             concurrent: limits.concurrent.map(InFlight::new),
         }
     }
@@ -62,5 +60,30 @@ impl KeyStates {
             .collect();
         known.clone_from(&adopted);
         adopted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Once a rate too small for the bucket was taken for no limit at all.
+    #[test]
+    fn a_limit_that_cannot_be_kept_exactly_is_still_a_limit() {
+        for rate in [1e-3, 1e-9, 1e-12, 1e-300, f64::MIN_POSITIVE, 0.0, -1.0, f64::NAN] {
+            let limits = KeyLimits { requests_per_second: Some(rate), ..KeyLimits::default() };
+            let state = KeyState::new(limits);
+            let limit = state.requests.as_ref().expect("a limit was asked for");
+            assert!(limit.check(SECOND, 1).is_ok(), "{rate}: one passes");
+            assert!(limit.check(2 * SECOND, 1).is_err(), "{rate}: and no second one");
+        }
+        for rate in [0, 1, u64::MAX] {
+            let limits = KeyLimits { tokens_per_minute: Some(rate), ..KeyLimits::default() };
+            assert!(KeyState::new(limits).tokens.is_some(), "{rate}");
+        }
+        let fast = KeyLimits { requests_per_second: Some(1e300), ..KeyLimits::default() };
+        assert!(KeyState::new(fast).requests.is_some_and(|limit| limit.check(1, 1).is_ok()));
     }
 }

@@ -85,7 +85,7 @@ async fn answer(
         return Ok(Answer::Own(own));
     }
     let caller = authenticate::authenticate(cx, &mut head, record)?;
-    admit::early(cx, caller)?;
+    admit::early(cx, caller, record.ahead())?;
     let Some(place) = find_route::find_route(cx, &mut head, record).await? else {
         return models::list(cx, &head, caller);
     };

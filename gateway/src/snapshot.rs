@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub backends: Box<[Arc<Backend>]>,
     /// Units kept out of all experiments.
     pub holdout: Option<Holdout>,
+    /// Hashes clients without a unit onto endpoints.
+    pub client_salt: Salt,
     /// Limits of the wire.
     pub limits: Limits,
     /// Path that answers without a credential.
@@ -191,6 +193,7 @@ pub fn build(plan: &Plan, parts: Parts<'_>, backends: &Backends, tallies: &Talli
             salt: Salt::new(&parts.hash_key, "holdout"),
             share_bp: plan.holdout_bp,
         }),
+        client_salt: Salt::new(&parts.hash_key, "client"),
         limits: plan.server.limits.clone(),
         health_path: plan.server.health_path.as_deref().map(Box::from),
         trusted_peers: plan.server.trusted_peers.clone().into(),

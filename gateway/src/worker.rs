@@ -3,7 +3,7 @@
 //! A request lives and dies on one worker, so nothing it touches needs a lock: state of the worker is
 //! in cells, state of the process is in atomics and snapshots.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use bytes::{BufMut, BytesMut};
+use crossbeam_utils::CachePadded;
 use http::HeaderValue;
 use slab::Slab;
 
@@ -27,6 +28,17 @@ use crate::telemetry::counters::{Counters, WorkerCounters};
 /// A snapshot as the requests of one worker share it: the inner counter is touched once a snapshot,
 /// the outer one with each request, on one thread.
 pub type Taken = Rc<Arc<Snapshot>>;
+
+/// What is taken of the caps of the whole process, over all workers (L08, L13).
+#[derive(Debug, Default)]
+pub struct InUse {
+    /// Requests in flight.
+    pub requests: CachePadded<AtomicUsize>,
+    /// Client connections.
+    pub connections: CachePadded<AtomicUsize>,
+    /// TLS handshakes in progress.
+    pub handshakes: CachePadded<AtomicUsize>,
+}
 
 /// What all threads of the process share.
 #[derive(Debug)]
@@ -49,6 +61,8 @@ pub struct Shared {
     pub closing: AtomicBool,
     /// Whether what still runs is to be cut: set at the end of the drain.
     pub closing_now: AtomicBool,
+    /// What is taken of the process's caps.
+    pub in_use: InUse,
     /// Open connections of each worker, for those who hand sockets out.
     pub open: Box<[AtomicUsize]>,
     /// When each worker's loop was last seen alive, seconds of uptime.
@@ -71,10 +85,6 @@ pub struct Worker {
     pub gates: RefCell<HashMap<Name, Rc<Gate>>>,
     /// Client connections.
     pub conns: RefCell<Slab<Rc<Conn>>>,
-    /// Requests in flight.
-    pub in_flight: Cell<usize>,
-    /// TLS handshakes in progress.
-    pub handshakes: Cell<usize>,
     snapshot: RefCell<Taken>,
     arena: RefCell<BytesMut>,
 }
@@ -96,8 +106,6 @@ impl Worker {
             shadow_pool: Pool::default(),
             gates: RefCell::default(),
             conns: RefCell::default(),
-            in_flight: Cell::new(0),
-            handshakes: Cell::new(0),
             snapshot,
             arena: RefCell::default(),
         })

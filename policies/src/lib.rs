@@ -9,6 +9,7 @@
 //!
 //! * [`framing`]: where an HTTP/1.1 message begins and ends, judged on its raw
 //!   bytes before anybody repairs it.
+//! * [`frames`]: the frames of an HTTP/2 connection as they pass.
 //! * [`headers`]: which header fields cross the gateway, in which direction, and which never do.
 //! * [`access`]: who a caller is and what they may do.
 //! * [`limit`]: how often, and how many at a time.
@@ -25,6 +26,7 @@
 //! * [`sketch`]: distributions of latency that can be merged, and their quantiles.
 
 pub mod framing;
+pub mod frames;
 pub mod headers;
 pub mod access;
 pub mod limit;

@@ -55,6 +55,18 @@ impl RateLimit {
         Ok(Self { full_at: AtomicU64::new(0), interval, tolerance, burst })
     }
 
+    /// The same, where refusing is no way out: a rate or a burst that cannot be kept becomes the
+    /// nearest one that can, and one that is no number at all the slowest there is. So what was meant
+    /// as a limit is never none.
+    pub fn nearest(per_second: f64, burst: u64) -> Self {
+        const CENTURY: u64 = 3_155_760_000_000_000_000;
+        let interval = (1e9 / per_second).ceil();
+        #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+        let interval = if per_second > 0.0 { (interval as u64).clamp(1, CENTURY) } else { CENTURY };
+        let burst = burst.clamp(1, CENTURY / interval);
+        Self { full_at: AtomicU64::new(0), interval, tolerance: interval * burst, burst }
+    }
+
     /// Takes `cost` units at `now` (nanoseconds since an arbitrary start), or says how long to wait
     /// until they are there.
     ///

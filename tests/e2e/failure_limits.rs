@@ -18,10 +18,10 @@ fn seconds_to_wait(answer: &Answer) -> u64 {
 async fn l13_in_flight_has_a_cap_and_its_places_come_back() {
     let served = backend().on("/slow", backend().stalls()).start().await;
     let gateway = gateway(route(&served, "")).limits("in_flight = 4").start().await;
-    // One connection is on one worker, and each of the two has half of the places.
+    // One connection is on one worker; the places are the whole process's.
     let client = gateway.client().h2();
     let mut waiting = Vec::new();
-    for count in 1..=2 {
+    for count in 1..=4 {
         waiting.push(tokio::spawn(client.get("/slow").open()));
         until(seconds(2), || served.calls() == count).await;
     }
@@ -29,9 +29,31 @@ async fn l13_in_flight_has_a_cap_and_its_places_come_back() {
     assert_eq!(refused.status, 503);
     assert_eq!(refused.header("x-weir-error"), Some("overloaded"));
     assert!(seconds_to_wait(&refused) >= 1);
-    assert_eq!(served.calls(), 2);
+    assert_eq!(gateway.client().get("/x").await.status, 503, "the other worker has none either");
+    assert_eq!(served.calls(), 4);
     waiting.iter().for_each(|task| task.abort());
     until_async(seconds(2), async || client.post("/x", "{}").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn l08_connections_have_a_cap_over_all_workers() {
+    let served = backend().start().await;
+    let gateway = gateway(route(&served, "")).limits("connections = 3").start().await;
+    // Whichever worker has them: three are served.
+    let mut open: Vec<_> = (0..3).map(|_| gateway.client()).collect();
+    for client in &open {
+        assert_eq!(client.get("/x").await.status, 200);
+    }
+    assert!(gateway.client().get("/x").attempt().await.is_err());
+    assert!(
+        gateway.metric("weir_connections_closed_total{listener=\"edge\",reason=\"refused\"}").await
+            >= 1.0
+    );
+    open.pop();
+    until_async(seconds(2), async || {
+        matches!(gateway.client().get("/x").attempt().await, Ok(answer) if answer.status == 200)
+    })
+    .await;
 }
 
 #[tokio::test]

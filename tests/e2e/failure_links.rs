@@ -63,6 +63,51 @@ async fn an_https_backend_of_another_name_authority_or_time_gets_no_request() {
     }
 }
 
+/// Connections that were made under other TLS settings are not used for what comes after a reload.
+#[tokio::test]
+async fn a_reload_of_tls_settings_alone_is_in_force_for_the_next_request() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let dir = tempfile::tempdir().unwrap();
+    let ca = authority.write_ca(dir.path(), "ca").display().to_string();
+    let other = stranger.write_ca(dir.path(), "stranger").display().to_string();
+    let ours = stranger.client("spiffe://weir/gateway");
+    let (chain, key) = ours.write(dir.path(), "ours");
+    let pair = authority.leaf(&["model.internal", "127.0.0.1", "localhost"]);
+    let good = format!("tls = {{ ca = \"{ca}\" }}");
+    let shown = format!(
+        "tls = {{ ca = \"{ca}\", client_certificate = \"{}\", client_key = \"{}\" }}",
+        chain.display(),
+        key.display()
+    );
+    let bad = [
+        format!("tls = {{ ca = \"{other}\" }}"),
+        format!("tls = {{ ca = \"{ca}\", server_name = \"other.internal\" }}"),
+    ];
+    for builder in [backend().answers("x"), backend().answers("x").h1_and_h2()] {
+        let served = builder.tls(&pair).start().await;
+        let more = |tls: &str| format!("{tls}\nidle_timeout = \"60s\"");
+        for url in [served.url(), served.url().replace("127.0.0.1", "localhost")] {
+            let mut gateway = gateway(route(&url, &more(&good))).start().await;
+            let client = gateway.client();
+            for bad in &bad {
+                assert_eq!(client.get("/x").await.status, 200);
+                let before = served.connections();
+                gateway.reconfigure(&route(&url, &more(&good))).await.unwrap();
+                assert_eq!(client.get("/x").await.status, 200);
+                assert_eq!(served.connections(), before, "the same settings keep connections");
+                gateway.reconfigure(&route(&url, &more(bad))).await.unwrap();
+                assert_eq!(client.get("/x").await.status, 502, "{bad}");
+                gateway.reconfigure(&route(&url, &more(&good))).await.unwrap();
+            }
+            assert_eq!(client.get("/x").await.status, 200);
+            gateway.reconfigure(&route(&url, &more(&shown))).await.unwrap();
+            let before = served.connections();
+            assert_eq!(client.get("/x").await.status, 200);
+            assert_eq!(served.connections(), before + 1, "a certificate to show is new settings");
+        }
+    }
+}
+
 /// Six connections with 80 requests at the same time on each.
 async fn many(gateway: &Gateway) {
     let clients: Vec<Client> = (0..6).map(|_| gateway.client().h2()).collect();

@@ -144,6 +144,60 @@ async fn t07_bytes_after_the_end_never_answer_the_next_request() {
     }
 }
 
+/// A backend that has seen enough answers and closes while the body is still on its way: writing it
+/// fails then, and once that failure hid the answer.
+#[tokio::test]
+async fn t03_an_answer_ahead_of_the_body_passes_although_the_backend_stops_reading() {
+    let head = "HTTP/1.1 413 Content Too Large\r\nx-mine: kept\r\n";
+    let counted = format!("{head}content-length: 5\r\n\r\nlarge");
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nlarge\r\n0\r\n\r\n");
+    let to_the_end = format!("{head}\r\nlarge");
+    let scripts = [
+        // With bytes unread a close is a reset.
+        raw_script().reads_head().writes(counted.clone()).closes(),
+        raw_script().reads_head().writes(counted).resets(),
+        raw_script().reads_head().writes(chunked).resets(),
+        // Ends its side first, so that the answer is whole although it has no length.
+        raw_script().reads_head().writes(to_the_end).half_closes().pauses(millis(50)).resets(),
+    ];
+    for (number, script) in scripts.into_iter().enumerate() {
+        let (served, gateway) = behind(script).await;
+        let body = vec![b'x'; 8 << 20];
+        for round in 1..=8 {
+            let answer = gateway.client().h2().post("/", body.clone()).await;
+            assert_eq!(answer.status, 413, "{number}: {}", answer.text());
+            assert_eq!(answer.text(), "large", "{number}");
+            assert_eq!(answer.header("x-mine"), Some("kept"));
+            assert_eq!(served.connections(), round, "{number}: used again, or sent twice");
+        }
+        // On HTTP/1.1 the client has sent a part and looks up.
+        let mut raw = gateway.raw().await;
+        let head = "POST / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer KEY\r\n\
+                    content-length: 8388608\r\n\r\n";
+        raw.send(with_key(&gateway, head.as_bytes())).await.unwrap();
+        raw.send(&body[..100_000]).await.unwrap();
+        let answer = raw.read_response(seconds(5)).await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (413, "large"), "{number}");
+        assert!(raw.is_closed(seconds(3)).await, "a body that was not read ends the connection");
+        for row in gateway.outcomes("").await {
+            assert_eq!(row["outcome"], "client_error", "{number}: {row}");
+        }
+    }
+}
+
+/// What is lost when a backend resets is not to be taken for an answer without a length.
+#[tokio::test]
+async fn f03_an_answer_ahead_of_the_body_that_breaks_off_is_never_a_clean_end() {
+    let script = raw_script().reads_head().writes("HTTP/1.1 200 OK\r\n\r\npart").resets();
+    let (_served, gateway) = behind(script).await;
+    for _ in 0..8 {
+        let request = gateway.client().h2().post("/", vec![b'x'; 8 << 20]);
+        if let Ok(answer) = request.attempt().await {
+            assert!(answer.status == 502 || answer.error.is_some(), "{answer:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_clean_connection_is_used_again() {
     for answer in [
@@ -266,6 +320,50 @@ async fn trailers_go_both_ways() {
             let h2_to_h1 = served.url().starts_with("h2c") && answer.version == http_11();
             if !h2_to_h1 {
                 assert_eq!(answer.trailer("x-took"), Some("5ms"), "{:?}", answer.version);
+            }
+        }
+    }
+}
+
+/// An HTTP/2 backend need not announce its trailers; an HTTP/1.1 answer must. So they are dropped
+/// there, which RFC 9110 (6.5.1) allows, and the body ends as it should.
+#[tokio::test]
+async fn trailers_that_nobody_announced_end_an_http_1_1_answer_cleanly() {
+    let came = [("grpc-status", "0"), ("x-took", "5ms")];
+    let long = || backend().streams(["one ", "two ", "three"]).trailers(&came).h2();
+    let sized = backend().answers("one two three").trailers(&came).h2();
+    for served in [long().start().await, sized.start().await] {
+        let gateway = gateway(all_to(&served.url())).start().await;
+        for te in ["te: trailers\r\nconnection: te\r\n", ""] {
+            let mut raw = gateway.raw().await;
+            for _ in 0..2 {
+                let request =
+                    format!("GET / HTTP/1.1\r\nhost: x\r\nauthorization: Bearer KEY\r\n{te}\r\n");
+                raw.send(with_key(&gateway, request.as_bytes())).await.unwrap();
+                let answer = raw.read_response(seconds(3)).await.unwrap();
+                assert_eq!((answer.status, answer.text().as_str()), (200, "one two three"));
+                assert!(answer.complete, "{answer:?}");
+            }
+        }
+        let over_h2 = gateway.client().h2().get("/").header("te", "trailers").await;
+        assert_eq!(over_h2.trailer("x-took"), Some("5ms"), "{over_h2:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_cannot_speak_in_the_gateways_name_in_trailers_either() {
+    let came = [("x-weir-variant", "canary"), ("x-weir-receipt", "forged"), ("x-took", "5ms")];
+    let h1 = backend().streams(["a", "b"]).trailers(&came).start().await;
+    let h2 = backend().streams(["a", "b"]).trailers(&came).h2().start().await;
+    for served in [&h1, &h2] {
+        let gateway = gateway(all_to(&served.url())).start().await;
+        for client in [gateway.client(), gateway.client().h2()] {
+            let answer = client.get("/").welcomes_trailers().await;
+            assert_eq!((answer.text().as_str(), answer.error.as_deref()), ("ab", None));
+            assert_eq!(answer.trailer("x-weir-variant"), None);
+            assert_eq!(answer.trailer("x-weir-receipt"), None);
+            if answer.version == http::Version::HTTP_2 {
+                assert_eq!(answer.trailer("x-took"), Some("5ms"));
             }
         }
     }

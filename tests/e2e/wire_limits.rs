@@ -57,6 +57,22 @@ async fn limits_can_be_raised_beyond_those_of_the_library_below() {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
+/// On HTTP/2 a target goes on with scheme and host in front, and may be too long then. Once `/` was
+/// asked for in its place.
+#[tokio::test]
+async fn a_target_that_cannot_be_sent_on_is_refused() {
+    let served = backend().answers("ok").h2().start().await;
+    let limits = "target_bytes = \"64KiB\"\nheader_bytes = \"256KiB\"\n";
+    let gateway = gateway(all_to(&served.url())).limits(limits).start().await;
+    // The backend has a limit of its own, at 16 KiB.
+    let fits = format!("/{}", "p".repeat(10_000));
+    assert_eq!(send_raw(&gateway, &get(&fits, "connection: close\r\n")).await.0.status, 200);
+    let long = format!("/{}", "p".repeat(65_520));
+    let (answer, _) = send_raw(&gateway, &get(&long, "connection: close\r\n")).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(served.calls(), 1);
+}
+
 #[tokio::test]
 async fn l03_fields_are_counted_on_http_2_as_well() {
     let served = backend().answers("ok").start().await;

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use weir_tests::backend::websocket::{self, BINARY, CLOSE, PING, PONG, TEXT};
 use weir_tests::{
     Gateway, backend, gateway, millis, raw_backend, raw_script, seconds, together, until,
+    until_async,
 };
 
 use crate::wire_kit::{all_to, all_to_with, lines_of, with_key};
@@ -231,6 +233,52 @@ async fn t02_no_byte_behind_an_upgrade_reaches_the_backend_before_its_101() {
     assert_eq!(raw.read_response(seconds(2)).await.unwrap().status, 403);
     assert_eq!(raw.read_response(seconds(2)).await.unwrap().status, 401);
     assert!(!served.received()[1].text().contains("smuggled"));
+}
+
+#[tokio::test]
+async fn l13_a_tunnel_has_a_place_at_its_backend_as_long_as_it_lives() {
+    let served = backend().websocket_echo().start().await;
+    let route = "websocket = true\n";
+    let gateway = gateway(all_to_with(&served.url(), "max_in_flight = 2", route)).start().await;
+    let bearer = format!("Bearer {}", gateway.client_key);
+    let open = async || {
+        let mut raw = gateway.raw().await;
+        raw.open_websocket("/", &[("authorization", &bearer)]).await.map(|_| raw)
+    };
+    let tunnels = [open().await.unwrap(), open().await.unwrap()];
+    let in_flight = async || gateway.get("/status").await["backends"][0].clone();
+    let shown = in_flight().await;
+    assert_eq!((&shown["in_flight"], &shown["endpoints"][0]["in_flight"]), (&json!(2), &json!(2)));
+    let refused = open().await.unwrap_err().unwrap();
+    assert_eq!((refused.status, refused.header("x-weir-error")), (503, Some("upstream_overflow")));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(gateway.client().get("/").await.status, 503, "requests and tunnels count together");
+    drop(tunnels);
+    until_async(seconds(5), async || in_flight().await["in_flight"] == 0).await;
+    assert!(open().await.is_ok());
+}
+
+#[tokio::test]
+async fn l10_a_refused_upgrade_must_come_in_time() {
+    let head = "HTTP/1.1 403 Forbidden\r\ncontent-length: 1000\r\n\r\n";
+    let silent = raw_backend(raw_script().reads_head().writes(head).stays_open()).start().await;
+    let drop_by_drop = raw_script()
+        .reads_head()
+        .writes(head)
+        .writes_in_pieces(vec![b'x'; 1000], 1, millis(50))
+        .stays_open();
+    let slow = raw_backend(drop_by_drop).start().await;
+    for (served, code) in [(silent, "upstream_timeout"), (slow, "max_duration")] {
+        let times = "websocket = true\ntimeouts = { idle = \"400ms\", total = \"1s\" }\n";
+        let gateway = gateway(all_to_with(&served.url(), "", times)).start().await;
+        let bearer = format!("Bearer {}", gateway.client_key);
+        let mut raw = gateway.raw().await;
+        let refused = raw.open_websocket("/", &[("authorization", &bearer)]).await;
+        let refused = refused.unwrap_err().unwrap();
+        assert_eq!((refused.status, refused.header("x-weir-error")), (504, Some(code)));
+        let closed = || served.received()[0].closed_by_client.is_some();
+        until(seconds(2), closed).because("nobody waits for the rest").await;
+    }
 }
 
 /// An endpoint that was ejected is tried with one request. If that is a WebSocket, its end must be

@@ -12,9 +12,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::Endpoint;
 use super::wire::{BackendIo, Stream, Wire};
-use super::{Backend, Endpoint};
-use crate::config::plan::Scheme;
+use crate::config::plan::{Scheme, Tls};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,13 @@ pub enum ConnectError {
     /// HTTP/2 preface or settings failed.
     #[error("no HTTP")]
     Protocol(#[source] hyper::Error),
+}
+
+impl ConnectError {
+    /// Whether nobody was there at all, as against somebody who could not be talked to.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Tcp(_))
+    }
 }
 
 /// A connection, and which HTTP goes over it.
@@ -82,12 +89,8 @@ pub fn h2_builder() -> http2::Builder<Local> {
 ///
 /// # Errors
 /// [`ConnectError`]; the caller sets the deadline.
-pub async fn connect(
-    backend: &Backend,
-    endpoint: &Endpoint,
-    limits: HeadLimits,
-) -> Result<Connected, ConnectError> {
-    connect_as(backend, endpoint, limits, false).await
+pub async fn connect(endpoint: &Endpoint, limits: HeadLimits) -> Result<Connected, ConnectError> {
+    connect_as(endpoint, limits, false).await
 }
 
 /// The same, but never HTTP/2: an upgrade needs a connection of its own.
@@ -95,15 +98,13 @@ pub async fn connect(
 /// # Errors
 /// As [`connect`].
 pub async fn connect_http1(
-    backend: &Backend,
     endpoint: &Endpoint,
     limits: HeadLimits,
 ) -> Result<Connected, ConnectError> {
-    connect_as(backend, endpoint, limits, true).await
+    connect_as(endpoint, limits, true).await
 }
 
 async fn connect_as(
-    backend: &Backend,
     endpoint: &Endpoint,
     limits: HeadLimits,
     only_http1: bool,
@@ -119,12 +120,12 @@ async fn connect_as(
         Scheme::Http => (Stream::Plain(tcp), false),
         Scheme::H2c => (Stream::Plain(tcp), true),
         Scheme::Https => {
-            let name = backend.server_name.as_deref().unwrap_or(&endpoint.host);
-            let name = ServerName::try_from(name.to_owned())
-                .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
-            let Some(config) = &backend.tls else {
+            let Some(Tls { config, server_name, .. }) = &endpoint.tls else {
                 return Err(ConnectError::Tls(io::Error::other("no TLS configuration")));
             };
+            let name = server_name.as_deref().unwrap_or(&endpoint.host);
+            let name = ServerName::try_from(name.to_owned())
+                .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
             let config = if only_http1 {
                 let mut config = rustls::ClientConfig::clone(config);
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -23,7 +23,8 @@ use super::wire::{BackendIo, Wire};
 use super::{Backend, Endpoint};
 use crate::body::Outgoing;
 
-/// Header fields that hyper takes if nothing is said.
+/// Header fields that hyper takes if nothing is said. Told any number, it puts the table of each head
+/// on the heap; so it is told only a larger one.
 pub const HYPER_FIELDS: usize = 100;
 
 type Connection = http1::Connection<TokioIo<BackendIo>, Outgoing>;

@@ -174,7 +174,7 @@ impl Pool {
         worker: usize,
     ) -> Result<Lease, ConnectError> {
         let open = OpenConnection::new(backend, worker);
-        let connected = tokio::time::timeout(timeout, connect::connect(backend, endpoint, limits))
+        let connected = tokio::time::timeout(timeout, connect::connect(endpoint, limits))
             .await
             .map_err(|_| ConnectError::TimedOut)??;
         backend.life.counts[worker].connects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

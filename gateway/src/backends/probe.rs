@@ -67,7 +67,7 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
         header_bytes: 64 << 10,
         header_fields: 128,
     };
-    let Ok(connected) = connect::connect(backend, endpoint, limits).await else { return false };
+    let Ok(connected) = connect::connect(endpoint, limits).await else { return false };
     let Ok(mut request) = Request::get(path).body(Outgoing::Empty) else { return false };
     if let Some((name, value)) = &backend.credential {
         request.headers_mut().insert(name, value.clone());

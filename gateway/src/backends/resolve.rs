@@ -33,11 +33,11 @@ struct Known {
 static ANSWERS: std::sync::LazyLock<Mutex<HashMap<String, Known>>> =
     std::sync::LazyLock::new(Mutex::default);
 
-/// Gives a backend whose file wrote only addresses its endpoints, at once.
+/// Gives a backend whose file wrote only addresses its endpoints, at once. Where it has names that
+/// were resolved before, what they led to stays, under the settings of now.
 pub fn literals(backends: &Backends, backend: &Backend) {
-    let found: Option<Vec<_>> = backend
-        .plan
-        .endpoints
+    let endpoints = &backend.plan.endpoints;
+    let found: Option<Vec<_>> = endpoints
         .iter()
         .map(|endpoint| {
             Some((endpoint.clone(), vec![SocketAddr::new(literal(endpoint)?, endpoint.port)]))
@@ -45,6 +45,22 @@ pub fn literals(backends: &Backends, backend: &Backend) {
         .collect();
     if let Some(found) = found {
         backend.life.unresolved.lock().clear();
+        put(backends, backend, &found);
+        return;
+    }
+    let now = backend.life.endpoints.load();
+    let known = |spec: &plan::Endpoint| -> Option<Vec<SocketAddr>> {
+        let of_spec = now.all.iter().filter(|endpoint| {
+            endpoint.scheme == spec.scheme
+                && endpoint.host == spec.host
+                && endpoint.address.port() == spec.port
+        });
+        let sockets: Vec<SocketAddr> = of_spec.map(|endpoint| endpoint.address).collect();
+        (!sockets.is_empty()).then_some(sockets)
+    };
+    let found: Option<Vec<_>> =
+        endpoints.iter().map(|spec| Some((spec.clone(), known(spec)?))).collect();
+    if let Some(found) = found {
         put(backends, backend, &found);
     }
 }

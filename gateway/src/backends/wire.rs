@@ -3,6 +3,10 @@
 //! hyper repairs some of what must be refused (hardening T07), so on HTTP/1.1 every byte of a
 //! response goes through `policies::framing` before hyper sees it. The same place knows what hyper
 //! does not tell: whether a response byte came, and whether the fault was the backend's.
+//!
+//! A backend may answer before it has read the request, and close: then writing fails while its
+//! answer waits to be read. hyper would give up at the failed write; so on HTTP/1.1 a failed write is
+//! not reported, nothing more is written, and what is read decides.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -33,8 +37,10 @@ pub struct Wire {
     pub fault: Cell<Option<Fault>>,
     /// Whether a byte of the present response has come.
     pub answered: Cell<bool>,
-    /// Bytes written for the present request.
-    pub written: Cell<u64>,
+    // How writing failed: nothing is written from then on.
+    deaf: Cell<Option<io::ErrorKind>>,
+    // Whether what is written is a request, to which an answer may come although it is not read.
+    request: Cell<bool>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -51,7 +57,8 @@ impl Wire {
             framing: RefCell::new(http1.map(ResponseFraming::new)),
             fault: Cell::new(None),
             answered: Cell::new(false),
-            written: Cell::new(0),
+            deaf: Cell::new(None),
+            request: Cell::new(false),
         })
     }
 
@@ -59,9 +66,9 @@ impl Wire {
     pub fn expect(&self, head: bool) {
         if let Some(framing) = &mut *self.framing.borrow_mut() {
             framing.expect(head);
+            self.request.set(true);
         }
         self.answered.set(false);
-        self.written.set(0);
     }
 
     /// A request that asks for an upgrade is about to be written.
@@ -69,8 +76,8 @@ impl Wire {
         if let Some(framing) = &mut *self.framing.borrow_mut() {
             framing.expect_upgrade();
         }
+        self.request.set(false);
         self.answered.set(false);
-        self.written.set(0);
     }
 
     /// Why the bytes behind a head that was passed on will be refused, where that is known already:
@@ -83,6 +90,7 @@ impl Wire {
     /// again (T03).
     pub fn finished(&self) -> bool {
         self.fault.get().is_none()
+            && self.deaf.get().is_none()
             && self
                 .framing
                 .borrow()
@@ -106,6 +114,20 @@ impl BackendIo {
     /// Watches `stream`.
     pub fn new(stream: Stream, wire: Rc<Wire>) -> Self {
         Self { stream, wire, held: Vec::new(), cleared: 0 }
+    }
+
+    /// What hyper is told of a write. One that failed stays pending for ever: the failure shows on
+    /// the reading side too, as soon as everything that came before it has been read.
+    fn note_write<T>(&self, cx: &Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match result {
+            Poll::Ready(Err(error)) if self.wire.request.get() => {
+                self.wire.deaf.set(Some(error.kind()));
+                // hyper may have looked before the end was there to be seen.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(_) | Poll::Pending => result,
+        }
     }
 
     fn fail(&self, fault: Fault) -> io::Error {
@@ -211,6 +233,13 @@ impl AsyncRead for BackendIo {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             let fresh = &buf.filled()[before..];
             if fresh.is_empty() {
+                if let Some(kind) =
+                    wire.deaf.get().filter(|kind| *kind != io::ErrorKind::BrokenPipe)
+                {
+                    // The write took the reset away from the read: this is no clean end (F03). A
+                    // broken pipe is one: the backend had ended its side before it reset ours.
+                    return Poll::Ready(Err(kind.into()));
+                }
                 return Poll::Ready(framing.end().map_err(|fault| this.fail(fault)));
             }
             wire.answered.set(true);
@@ -244,9 +273,11 @@ impl AsyncWrite for BackendIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let n = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.wire.written.set(this.wire.written.get() + n as u64);
-        Poll::Ready(Ok(n))
+        if this.wire.deaf.get().is_some() {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.note_write(cx, result)
     }
 
     fn poll_write_vectored(
@@ -255,9 +286,11 @@ impl AsyncWrite for BackendIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let n = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.wire.written.set(this.wire.written.get() + n as u64);
-        Poll::Ready(Ok(n))
+        if this.wire.deaf.get().is_some() {
+            return Poll::Pending;
+        }
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.note_write(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -265,7 +298,13 @@ impl AsyncWrite for BackendIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        if this.wire.deaf.get().is_some() {
+            return Poll::Pending;
+        }
+        // TLS writes what it held back here.
+        let result = Pin::new(&mut this.stream).poll_flush(cx);
+        this.note_write(cx, result)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -264,11 +264,8 @@ pub struct Backend {
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// Active health probe.
     pub health: Option<Probe>,
-    /// Own CA and client certificate for `https` endpoints: a finished client configuration.
-    /// Endpoints that share it share sessions. `None` where no endpoint is `https`.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Name to ask for and to verify instead of the endpoint's host.
-    pub server_name: Option<Arc<str>>,
+    /// How TLS is spoken to `https` endpoints. `None` where there is none.
+    pub tls: Option<Tls>,
     /// Host header to send instead of the endpoint's authority.
     pub host: Option<HeaderValue>,
     /// Requests in flight (L13); `None` for no cap of its own.
@@ -277,6 +274,18 @@ pub struct Backend {
     pub idle_timeout: Duration,
     /// Whether a DNS name may lead to loopback or private addresses (T23).
     pub allow_private: bool,
+}
+
+/// Our side of TLS towards a backend.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Own CA and client certificate: a finished client configuration. Endpoints that share it share
+    /// sessions.
+    pub config: Arc<rustls::ClientConfig>,
+    /// Name to ask for and to verify instead of the endpoint's host.
+    pub server_name: Option<Arc<str>>,
+    /// The same for the same authorities, certificate and name, and for no others.
+    pub fingerprint: [u8; 32],
 }
 
 /// One address of a backend.

@@ -326,12 +326,12 @@ percent = 2.5
     );
     assert!(value.is_sensitive());
     let tls = first.tls.as_ref().unwrap();
-    assert_eq!(tls.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
-    assert!(tls.client_auth_cert_resolver.has_certs());
-    assert_eq!(first.server_name.as_deref(), Some("llm.internal"));
+    assert_eq!(tls.config.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+    assert!(tls.config.client_auth_cert_resolver.has_certs());
+    assert_eq!(tls.server_name.as_deref(), Some("llm.internal"));
     let (name, value) = second.credential.as_ref().unwrap();
     assert_eq!((name.as_str(), value.as_bytes()), ("x-api-key", SECRET.as_bytes()));
-    assert!(!second.tls.as_ref().unwrap().client_auth_cert_resolver.has_certs());
+    assert!(!second.tls.as_ref().unwrap().config.client_auth_cert_resolver.has_certs());
     assert_eq!(first.health.as_ref().unwrap().timeout, Duration::from_secs(1), "the interval's");
 
     let route = &plan.routes[0];

@@ -268,7 +268,7 @@ pub(crate) struct Backend {
     /// Written in place of the request's `model`; without it the request's stays.
     pub(crate) model: Option<At<String>>,
     /// How an endpoint is chosen: `least_requests` (the default), `round_robin`, or `hash:unit`
-    /// (a unit stays on its endpoint).
+    /// (a unit stays on its endpoint; a request without one goes by its key and client address).
     pub(crate) balance: Option<At<Balance>>,
     /// The backend's own credential, as `env:NAME` or `file:PATH`. The client's is never sent.
     #[schemars(regex(pattern = "^(env|file):.+$"))]

@@ -19,19 +19,17 @@ pub struct Places {
     _concurrent: Option<InFlightGuard>,
 }
 
-/// What is asked before anything of the body is read: may this key call at all, and is there room?
+/// What is asked before anything of the body is read: may this key call at all, and is there room
+/// behind the `ahead` requests that are in flight?
 ///
 /// # Errors
 /// 403 and 503.
-pub fn early(cx: &Cx, caller: &KeyEntry) -> Result<(), Rejection> {
+pub fn early(cx: &Cx, caller: &KeyEntry, ahead: usize) -> Result<(), Rejection> {
     if !caller.role.allows(Permission::Call) {
         authenticate::count_denied(cx);
         return Err(Rejection::Forbidden("call models"));
     }
-    // Each worker has its part of the cap: no counter is shared, and the whole is never exceeded.
-    let workers = cx.worker.shared.open.len();
-    let most = cx.snapshot.limits.in_flight.div_ceil(workers);
-    if cx.worker.in_flight.get() > most {
+    if ahead >= cx.snapshot.limits.in_flight {
         return Err(Rejection::Overloaded);
     }
     Ok(())

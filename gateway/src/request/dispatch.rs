@@ -22,10 +22,10 @@ use routing::Assignment;
 use crate::backends::connect::ConnectError;
 use crate::backends::h1::{H1Body, SendError};
 use crate::backends::pool::{H2Stream, Lease};
-use crate::backends::{AttemptResult, Backend, Endpoint, balance};
+use crate::backends::{AttemptResult, Backend, Endpoint, EndpointSet, balance};
 use crate::body::{BodyFault, Outgoing};
 use crate::clock;
-use crate::config::plan::{OnFailure, Scheme};
+use crate::config::plan::{Balance, OnFailure, Scheme};
 use crate::request::read_head::{Head, Payload};
 use crate::request::{Cx, Record, Rejection};
 use crate::snapshot::RoutePlan;
@@ -114,16 +114,24 @@ impl BackendBody {
     }
 }
 
-/// A request in flight at an endpoint and at its backend, counted as long as this lives.
-struct Busy {
+/// A request or a tunnel in flight at an endpoint and at its backend, counted as long as this lives.
+#[derive(Debug)]
+pub struct Busy {
     endpoint: Arc<Endpoint>,
     backend: Arc<Backend>,
 }
 
 impl Busy {
-    fn enter(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>) -> Self {
+    /// Takes a place (L13); `None` if the backend has as many requests as it may.
+    pub fn enter(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>) -> Option<Self> {
+        let most = backend.max_in_flight.unwrap_or(u32::MAX);
+        let count: &AtomicU32 = &backend.life.in_flight;
+        if count.fetch_add(1, Relaxed) >= most {
+            count.fetch_sub(1, Relaxed);
+            return None;
+        }
         endpoint.in_flight.fetch_add(1, Relaxed);
-        Self { endpoint: Arc::clone(endpoint), backend: Arc::clone(backend) }
+        Some(Self { endpoint: Arc::clone(endpoint), backend: Arc::clone(backend) })
     }
 }
 
@@ -136,7 +144,7 @@ impl Drop for Busy {
 
 /// An attempt that has not come to a result. Dropped before it has (the client left), it is counted
 /// as cancelled, and a trial that it was is given up, so that the next request may try (F06, F10).
-struct Trying<'a> {
+pub(super) struct Trying<'a> {
     backend: &'a Backend,
     endpoint: &'a Endpoint,
     worker: usize,
@@ -145,11 +153,16 @@ struct Trying<'a> {
 }
 
 impl<'a> Trying<'a> {
-    fn begin(backend: &'a Backend, endpoint: &'a Endpoint, worker: usize, attempt: u32) -> Self {
+    pub(super) fn begin(
+        backend: &'a Backend,
+        endpoint: &'a Endpoint,
+        worker: usize,
+        attempt: u32,
+    ) -> Self {
         Self { backend, endpoint, worker, again: attempt > 1, over: false }
     }
 
-    fn over(mut self) {
+    pub(super) fn over(mut self) {
         self.over = true;
     }
 }
@@ -163,17 +176,6 @@ impl Drop for Trying<'_> {
             bump(&cancelled[usize::from(self.again)], 1);
         }
     }
-}
-
-/// Takes a place at the backend (L13).
-fn enter(backend: &Backend) -> bool {
-    let most = backend.max_in_flight.unwrap_or(u32::MAX);
-    let count: &AtomicU32 = &backend.life.in_flight;
-    if count.fetch_add(1, Relaxed) < most {
-        return true;
-    }
-    count.fetch_sub(1, Relaxed);
-    false
 }
 
 /// Sends the request to the backend of the assigned variant, and to control's if that fails and the
@@ -201,7 +203,7 @@ pub async fn dispatch(
         (plan.on_failure == OnFailure::Fallback && variant != plan.control)
             .then_some((control.backend, control.name))
     });
-    let mut sender = Sender { cx, route, head, unit_hash: assignment.unit_hash };
+    let mut sender = Sender { cx, route, head, assignment };
     let (backend, mut answered) = match sender.attempts(backend, record).await {
         Err(rejection) => match fallback {
             // Only where nothing of an answer was seen, and the body can be had again.
@@ -251,7 +253,7 @@ struct Sender<'a> {
     cx: &'a Cx,
     route: &'a RoutePlan,
     head: Head,
-    unit_hash: u64,
+    assignment: &'a Assignment,
 }
 
 /// How one attempt failed: what the client would be told, and whether another may be made.
@@ -276,23 +278,22 @@ impl Sender<'_> {
         let life = &backend.life;
         let uptime = || self.cx.worker.shared.backends.uptime();
         life.budget.request(uptime());
+        let unit_hash = affinity(self.cx, backend, self.assignment, record);
         let mut avoid = None;
         let mut attempt = 1;
         loop {
             let set = life.endpoints.load_full();
-            let Some(endpoint) = balance::choose(backend, &set, self.unit_hash, avoid, uptime())
-            else {
+            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime()) else {
                 return Err(if life.unresolved.lock().is_empty() {
                     Rejection::NoEndpoint
                 } else {
                     Rejection::Dns
                 });
             };
-            if !enter(backend) {
+            let Some(busy) = Busy::enter(backend, &endpoint) else {
                 endpoint.health.gave_up();
                 return Err(Rejection::BackendFull);
-            }
-            let busy = Busy::enter(backend, &endpoint);
+            };
             record.attempt(backend, &endpoint);
             let trying = Trying::begin(backend, &endpoint, self.cx.worker.id, attempt);
             let tried = self.attempt(backend, &endpoint, busy, attempt > 1, record).await;
@@ -334,7 +335,7 @@ impl Sender<'_> {
                     budget,
                 );
             if !again {
-                return Err(failed.rejection);
+                return Err(all_down(failed.rejection, &set));
             }
             // A stale connection says nothing against the endpoint; a refused one does.
             avoid = failed.blame.then_some(endpoint.id);
@@ -379,7 +380,7 @@ impl Sender<'_> {
         };
         match lease {
             Lease::H1(mut connection) => {
-                let request = self.request(backend, endpoint, false);
+                let request = self.request(backend, endpoint, false)?;
                 let sent = record.sent();
                 let wire = std::rc::Rc::clone(&connection.wire);
                 let reused = connection.reused;
@@ -399,7 +400,7 @@ impl Sender<'_> {
                 }
             }
             Lease::H2(stream) => {
-                let request = self.request(backend, endpoint, true);
+                let request = self.request(backend, endpoint, true)?;
                 let sent = record.sent();
                 let reused = stream.reused;
                 let mut sender = stream.sender();
@@ -482,6 +483,7 @@ impl Sender<'_> {
             },
         );
         let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime());
+        endpoint.reached(true);
         Got(Some((parts, BackendBody { kind: body(incoming), _busy: busy })))
     }
 
@@ -545,10 +547,21 @@ impl Sender<'_> {
     }
 
     /// The request as one endpoint gets it.
-    fn request(&self, backend: &Backend, endpoint: &Endpoint, http2: bool) -> Request<Outgoing> {
+    fn request(
+        &self,
+        backend: &Backend,
+        endpoint: &Endpoint,
+        http2: bool,
+    ) -> Result<Request<Outgoing>, Failed> {
         let head = &self.head;
         let body = rewritten(backend, &head.payload).unwrap_or_else(|| head.payload.outgoing());
-        outgoing(self.cx, head, backend, endpoint, self.route.preserve_host, http2, body)
+        outgoing(self.cx, head, backend, endpoint, self.route.preserve_host, http2, body).map_err(
+            |rejection| {
+                // Nobody tried to reach the endpoint, and no other would get a shorter target.
+                let result = AttemptResult::Cancelled;
+                Failed::new(rejection, Failure::AfterResponse, result, false)
+            },
+        )
     }
 }
 
@@ -562,6 +575,10 @@ pub fn rewritten(backend: &Backend, payload: &Payload) -> Option<Outgoing> {
 }
 
 /// A request for one endpoint: canonical target, configured host, the backend's own credential last.
+///
+/// # Errors
+/// 400 where the target is none: together with a scheme and a host, as HTTP/2 has it, it may be too
+/// long although it was not when it came.
 pub fn outgoing(
     cx: &Cx,
     head: &Head,
@@ -570,7 +587,7 @@ pub fn outgoing(
     preserve_host: bool,
     http2: bool,
     body: Outgoing,
-) -> Request<Outgoing> {
+) -> Result<Request<Outgoing>, Rejection> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
@@ -585,9 +602,8 @@ pub fn outgoing(
     }
     target.push_str(&head.path);
     target.push_str(&head.query);
-    if let Ok(uri) = Uri::from_maybe_shared(Bytes::from(target)) {
-        *request.uri_mut() = uri;
-    }
+    *request.uri_mut() = Uri::from_maybe_shared(Bytes::from(target))
+        .map_err(|fault| Rejection::Head(format!("the target cannot be sent on: {fault}")))?;
     let length = http_body::Body::size_hint(request.body()).exact();
     let headers = request.headers_mut();
     headers.clone_from(&head.headers);
@@ -609,11 +625,38 @@ pub fn outgoing(
     if let Some((name, value)) = &backend.credential {
         headers.insert(name, value.clone());
     }
-    request
+    Ok(request)
+}
+
+/// What keeps a request of this kind on one endpoint with `hash:unit`: its unit, or where it has none
+/// (no experiment, none running, no such header) its key and its client's address. 0 for the other
+/// ways to choose.
+pub(super) fn affinity(
+    cx: &Cx,
+    backend: &Backend,
+    assignment: &Assignment,
+    record: &mut Record,
+) -> u64 {
+    if backend.balance != Balance::HashUnit || assignment.unit_hash != 0 {
+        return assignment.unit_hash;
+    }
+    let row = record.row();
+    cx.snapshot.client_salt.hash(&format!("{}@{}", row.key_id, row.client.to_canonical()))
+}
+
+/// A refused connection is one endpoint's matter (F06). Where no endpoint can be reached the whole
+/// backend is down, which the client is told as such, with when to come again (F09).
+pub(super) fn all_down(rejection: Rejection, set: &EndpointSet) -> Rejection {
+    if rejection == Rejection::ConnectFailed && set.all.iter().all(|e| e.unreachable.load(Relaxed))
+    {
+        return Rejection::NoEndpoint;
+    }
+    rejection
 }
 
 fn connect_failed(backend: &Backend, endpoint: &Endpoint, error: &ConnectError) -> Failed {
     crate::telemetry::events::connect_failed(backend.name, endpoint.address, error);
+    endpoint.reached(!error.is_unreachable());
     let rejection = match error {
         ConnectError::TimedOut => Rejection::ConnectTimeout,
         ConnectError::NoAddress => Rejection::Dns,

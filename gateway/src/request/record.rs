@@ -38,6 +38,7 @@ pub struct Record {
     // Taken when it is over.
     row: Option<Box<Row>>,
     started: Instant,
+    ahead: usize,
     /// The client's body, until somebody reads it.
     pub body: Option<Incoming>,
     /// The client's body, once somebody does.
@@ -92,12 +93,13 @@ impl Record {
         row.tls_cipher = cx.conn.tls_cipher;
         row.t_header = Micros::of(cx.conn.head_took.get());
         row.method.push_str(cut(head.method.as_str(), 32));
-        worker.in_flight.set(worker.in_flight.get() + 1);
+        let ahead = worker.shared.in_use.requests.fetch_add(1, Relaxed);
         bump(&worker.counters().in_flight, 1);
         Self {
             cx: cx.clone(),
             row: Some(row),
             started: clock::now(),
+            ahead,
             body: Some(body),
             source: None,
             expects_continue: false,
@@ -120,6 +122,11 @@ impl Record {
     )]
     pub fn row(&mut self) -> &mut Row {
         self.row.as_deref_mut().expect("the request is not over")
+    }
+
+    /// Requests that were in flight in the process when this one came.
+    pub fn ahead(&self) -> usize {
+        self.ahead
     }
 
     /// Id of the request.
@@ -327,6 +334,12 @@ impl Record {
         row.complete = complete;
     }
 
+    /// The answer ended in a panic of ours (F27).
+    pub fn panicked(&mut self) {
+        self.row().status = 500;
+        self.ended(Outcome::GatewayError, None, false);
+    }
+
     /// Reads what is left of a small body that nobody wanted, so that the connection can go on. A
     /// client that waits for `100 Continue` has sent nothing and is not asked to.
     pub async fn drain_body(&mut self) {
@@ -363,7 +376,7 @@ impl Record {
         let now = clock::now();
         let conn = &self.cx.conn;
 
-        worker.in_flight.set(worker.in_flight.get() - 1);
+        worker.shared.in_use.requests.fetch_sub(1, Relaxed);
         lower(&counters.in_flight, 1);
         conn.busy.set(conn.busy.get() - 1);
         conn.quiet_since.set(now);
@@ -374,7 +387,7 @@ impl Record {
 
         let unsaid = row.outcome.is_none() && row.rejected.is_none();
         if unsaid && (row.status == 0 || self.counted) {
-            self.left_early(&mut row, now);
+            self.left_early(&mut row);
         }
         self.times(&mut row, now);
         if let Some(source) = &self.source {
@@ -403,17 +416,13 @@ impl Record {
     }
 
     /// Nobody said how it ended: the client left, we cut it, or a panic unwinds.
-    fn left_early(&self, row: &mut Row, now: Instant) {
+    fn left_early(&self, row: &mut Row) {
         let conn = &self.cx.conn;
-        let (outcome, flag, status) = if std::thread::panicking() {
-            bump(&self.cx.worker.counters().panics, 1);
+        let (outcome, flag, status) = if std::thread::panicking() || conn.panicked.get() {
             (Outcome::GatewayError, Flag::None, 500)
         } else if matches!(conn.kick.get(), Some(Kick::Stuck)) {
             (Outcome::ClientAborted, Flag::LocalReset, 499)
         } else {
-            if row.protocol == Protocol::Http2 {
-                conn.count_reset(now);
-            }
             (Outcome::ClientAborted, Flag::ClientAborted, 499)
         };
         row.status = status;

@@ -229,7 +229,8 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
     };
     let body = rewritten(backend, &job.head.payload).unwrap_or_else(|| job.head.payload.outgoing());
     let http2 = matches!(lease, Lease::H2(_));
-    let mut request = outgoing(cx, &job.head, backend, &endpoint, false, http2, body);
+    let mut request =
+        outgoing(cx, &job.head, backend, &endpoint, false, http2, body).map_err(|_| ())?;
     let id = crate::ids::RequestId::new(clock::unix_nanos(), fastrand::u64(..));
     if let Some(value) = worker.header_of(id.text().as_str().as_bytes()) {
         request.headers_mut().insert(&names::REQUEST_ID, value);

@@ -5,6 +5,7 @@
 //! learns how the body ended: whole, broken, too slow, or left by the client.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +22,7 @@ use crate::clock;
 use crate::request::dispatch::{Answered, BackendBody};
 use crate::request::{Cx, Record, receipt};
 use crate::snapshot::names;
+use crate::telemetry::counters::bump;
 
 /// A response body as hyper's server takes it.
 #[derive(Debug)]
@@ -55,6 +57,9 @@ pub struct StreamBack {
     // Since when a frame that was given out is not asked after: a client whose HTTP/2 window stays
     // shut is noticed by this alone (L12).
     given: Rc<Cell<Option<Instant>>>,
+    // Set by a test's backend; release builds have no such thing.
+    #[cfg(debug_assertions)]
+    panics: bool,
 }
 
 /// In mode `sync` the last byte waits for the store (D2).
@@ -166,6 +171,8 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
     // HTTP/1.1 framing and connection fields are this side's own.
     policies::headers::strip_hop_by_hop(headers, false);
     headers.remove(header::TRANSFER_ENCODING);
+    #[cfg(debug_assertions)]
+    let panics = headers.contains_key("x-weir-test-panic");
     strip_ours(headers);
     {
         let row = record.row();
@@ -210,6 +217,8 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
         last: clock::now(),
         timer: None,
         tail: Tail::None,
+        #[cfg(debug_assertions)]
+        panics,
     };
     Response::from_parts(parts, ResponseBody::Backend(Box::new(stream)))
 }
@@ -291,7 +300,22 @@ impl StreamBack {
         Poll::Ready(None)
     }
 
+    /// A panic while the answer was passed on ends this answer and nothing else (F27).
+    fn panicked(&mut self) {
+        self.over = true;
+        self.timer = None;
+        self.tail = Tail::None;
+        // It may be what panicked.
+        self.reader = None;
+        bump(&self.cx.worker.counters().panics, 1);
+        if let Some(mut record) = self.record.take() {
+            record.panicked();
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        #[cfg(debug_assertions)]
+        assert!(!self.panics, "asked for by a test");
         self.given.set(None);
         if self.over {
             return self.poll_tail(cx);
@@ -311,7 +335,7 @@ impl StreamBack {
                 let _ = self.finish(Outcome::UpstreamReset, Some(flag), false, None);
                 Poll::Ready(Some(Err(BrokenOff)))
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.last = clock::now();
                 if self.last >= self.deadline {
                     let _ = self.finish(Outcome::Timeout, Some(Flag::MaxDuration), false, None);
@@ -328,7 +352,12 @@ impl StreamBack {
                         reader.feed(data);
                     }
                 }
-                if let Some(trailers) = frame.trailers_ref() {
+                if let Some(trailers) = frame.trailers_mut() {
+                    // They may say no more than a head may.
+                    policies::headers::strip_hop_by_hop(trailers, false);
+                    trailers.remove(header::TRANSFER_ENCODING);
+                    trailers.remove(header::CONTENT_LENGTH);
+                    strip_ours(trailers);
                     self.grpc_status = grpc_status(trailers).or(self.grpc_status);
                 }
                 if self.body.is_end_stream() {
@@ -379,7 +408,15 @@ impl Body for ResponseBody {
                 drop(record.take());
                 Poll::Ready(body.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
-            Self::Backend(stream) => stream.poll(cx),
+            Self::Backend(stream) => {
+                // On HTTP/1 this runs inside the connection's own task, behind the request path's
+                // guard.
+                let polled = catch_unwind(AssertUnwindSafe(|| stream.poll(cx)));
+                polled.unwrap_or_else(|_| {
+                    stream.panicked();
+                    Poll::Ready(Some(Err(BrokenOff)))
+                })
+            }
         }
     }
 

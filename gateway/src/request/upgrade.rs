@@ -4,18 +4,20 @@
 //! its 101 (hardening T02). A backend that answers something else is answered as usual.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Response, StatusCode, header, response};
 use policies::outcome::{Flag, Outcome};
+use policies::timeout::Deadlines;
 use routing::Assignment;
 
 use crate::backends::connect::{self, ConnectError, Connected};
-use crate::backends::h1::{H1, OpenConnection};
+use crate::backends::h1::{H1, H1Body, OpenConnection};
 use crate::backends::{AttemptResult, Backend, Endpoint, balance};
 use crate::body::Outgoing;
+use crate::clock;
 use crate::config::plan::Scheme;
-use crate::request::dispatch::outgoing;
+use crate::request::dispatch::{Busy, Trying, affinity, all_down, outgoing};
 use crate::request::read_head::Head;
 use crate::request::{Cx, Record, Rejection, ResponseBody, receipt, stream_back};
 use crate::server::tunnel::Tunnel;
@@ -29,6 +31,7 @@ pub struct Upgraded {
     refusal: bytes::Bytes,
     shown: Option<(usize, routing::VariantId)>,
     idle: Duration,
+    busy: Busy,
 }
 
 /// Sends the upgrade on a connection of its own.
@@ -55,14 +58,22 @@ pub async fn dispatch(
     let backend = &cx.snapshot.backends[backend];
     let set = backend.life.endpoints.load_full();
     let uptime = cx.worker.shared.backends.uptime();
-    let endpoint = balance::choose(backend, &set, assignment.unit_hash, None, uptime)
-        .ok_or(Rejection::NoEndpoint)?;
+    let unit_hash = affinity(cx, backend, assignment, record);
+    let endpoint =
+        balance::choose(backend, &set, unit_hash, None, uptime).ok_or(Rejection::NoEndpoint)?;
+    // A tunnel is in flight as long as it lives (L13).
+    let Some(busy) = Busy::enter(backend, &endpoint) else {
+        endpoint.health.gave_up();
+        return Err(Rejection::BackendFull);
+    };
     record.attempt(backend, &endpoint);
+    let trying = Trying::begin(backend, &endpoint, cx.worker.id, 1);
     let asked = ask(cx, route, backend, &endpoint, &head, record).await;
+    trying.over();
     let result = match &asked {
         Ok(_) => AttemptResult::Ok,
         Err(Rejection::ConnectFailed | Rejection::ConnectTimeout) => AttemptResult::ConnectError,
-        Err(Rejection::FirstByteTimeout) => AttemptResult::Timeout,
+        Err(Rejection::FirstByteTimeout | Rejection::TotalTimeout) => AttemptResult::Timeout,
         Err(Rejection::Protocol) => AttemptResult::ProtocolError,
         Err(_) => AttemptResult::Reset,
     };
@@ -76,8 +87,9 @@ pub async fn dispatch(
         let may = policies::health::may_eject(ejected(), set.all.len());
         endpoint.health.failed(uptime, may)
     };
-    let (parts, connection, refusal) = asked?;
-    Ok(Box::new(Upgraded { parts, connection, refusal, shown, idle: route.deadlines.idle }))
+    let (parts, connection, refusal) = asked.map_err(|rejection| all_down(rejection, &set))?;
+    let idle = route.deadlines.idle;
+    Ok(Box::new(Upgraded { parts, connection, refusal, shown, idle, busy }))
 }
 
 /// A backend's word: a connection that switched, or a refusal with its body.
@@ -99,11 +111,14 @@ async fn ask(
         header_bytes: cx.snapshot.limits.response_header_bytes,
         header_fields: cx.snapshot.limits.response_header_fields,
     };
+    let Deadlines { connect, first_byte, idle, total } = route.deadlines;
+    let until = Until { deadline: record.started() + total };
     let open = OpenConnection::new(backend, cx.worker.id);
-    let connecting = connect::connect_http1(backend, endpoint, limits);
-    let connected = tokio::time::timeout(route.deadlines.connect, connecting)
+    let connecting = connect::connect_http1(endpoint, limits);
+    let connected = tokio::time::timeout_at(until.in_time(connect), connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
+    endpoint.reached(!connected.as_ref().is_err_and(ConnectError::is_unreachable));
     let (io, wire) = match connected {
         Ok(Connected::H1 { io, wire }) => (io, wire),
         Ok(Connected::H2 { .. }) => return Err(Rejection::Protocol),
@@ -114,27 +129,26 @@ async fn ask(
         .await
         .map_err(|_| Rejection::ConnectFailed)?;
     let mut request =
-        outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty);
+        outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty)?;
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     record.sent();
     let sending = connection.send_upgrade(request);
-    let response = tokio::time::timeout(route.deadlines.first_byte, sending)
-        .await
-        .map_err(|_| Rejection::FirstByteTimeout)?
-        .map_err(|_| Rejection::Closed)?;
+    let response = until.wait(first_byte, sending).await?.map_err(|_| Rejection::Closed)?;
     let (parts, incoming) = response.into_parts();
     record.first_byte(parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         drop(incoming);
-        connection.finish_upgrade().await;
+        until.wait(idle, connection.finish_upgrade()).await?;
         return Ok((parts, Some(connection), bytes::Bytes::new()));
     }
     // A refusal is short; it is read whole and passed on.
-    let mut body = crate::backends::h1::H1Body::new(incoming, connection);
+    let mut body = H1Body::new(incoming, connection);
     let mut refusal = bytes::BytesMut::new();
-    while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
+    loop {
+        let next = std::future::poll_fn(|cx| body.poll_frame(cx));
+        let Some(frame) = until.wait(idle, next).await? else { break };
         let frame = frame.map_err(|_| Rejection::Closed)?;
         if let Some(data) = frame.data_ref() {
             refusal.extend_from_slice(data);
@@ -146,9 +160,32 @@ async fn ask(
     Ok((parts, None, refusal.freeze()))
 }
 
+/// The end of the whole request, beside the shorter times of its steps (L10).
+#[derive(Clone, Copy)]
+struct Until {
+    deadline: Instant,
+}
+
+impl Until {
+    /// When a step that may last `step` must be over.
+    fn in_time(self, step: Duration) -> tokio::time::Instant {
+        (clock::now() + step).min(self.deadline).into()
+    }
+
+    async fn wait<T>(self, step: Duration, done: impl Future<Output = T>) -> Result<T, Rejection> {
+        tokio::time::timeout_at(self.in_time(step), done).await.map_err(|_| {
+            if clock::now() >= self.deadline {
+                Rejection::TotalTimeout
+            } else {
+                Rejection::FirstByteTimeout
+            }
+        })
+    }
+}
+
 /// Answers the client, and leaves the two streams where the connection's task joins them.
 pub fn switch(cx: &Cx, upgraded: Upgraded, mut record: Record) -> Response<ResponseBody> {
-    let Upgraded { mut parts, connection, refusal, shown, idle } = upgraded;
+    let Upgraded { mut parts, connection, refusal, shown, idle, busy } = upgraded;
     let agreed = connection.is_some();
     policies::headers::strip_hop_by_hop(&mut parts.headers, agreed);
     parts.headers.remove(header::TRANSFER_ENCODING);
@@ -172,7 +209,8 @@ pub fn switch(cx: &Cx, upgraded: Upgraded, mut record: Record) -> Response<Respo
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let (stream, early, open) = connection.into_stream();
-    *cx.conn.upgrade.borrow_mut() = Some(Tunnel { stream, early, record, idle, _open: open });
+    *cx.conn.upgrade.borrow_mut() =
+        Some(Tunnel { stream, early, record, idle, _open: open, _busy: busy });
     Response::from_parts(parts, ResponseBody::Own(None, None))
 }
 

@@ -117,17 +117,28 @@ struct Open(Rc<Worker>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.shared.open[self.0.id].fetch_sub(1, Relaxed);
+        self.0.shared.in_use.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts a handshake in progress until it is dropped.
+struct Handshake(Rc<Worker>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.shared.in_use.handshakes.fetch_sub(1, Relaxed);
     }
 }
 
 /// Serves a socket that is counted as this worker's already.
 fn serve(worker: &Rc<Worker>, acceptor: &Rc<Acceptor>, socket: TcpStream, peer: SocketAddr) {
+    let in_use = &worker.shared.in_use;
+    let connections = in_use.connections.fetch_add(1, Relaxed);
     let open = Open(Rc::clone(worker));
     let counters = worker.counters();
     let limits = &worker.snapshot().limits;
-    let workers = worker.shared.open.len();
     let refused = || bump(&counters.closed[Closed::Refused as usize], 1);
-    if worker.shared.open[worker.id].load(Relaxed) > limits.connections.div_ceil(workers) {
+    if connections >= limits.connections {
         refused();
         return;
     }
@@ -136,7 +147,9 @@ fn serve(worker: &Rc<Worker>, acceptor: &Rc<Acceptor>, socket: TcpStream, peer: 
         refused();
         return;
     }
-    if worker.handshakes.get() >= limits.handshakes.div_ceil(workers) {
+    let handshakes = in_use.handshakes.fetch_add(1, Relaxed);
+    let handshake = Handshake(Rc::clone(worker));
+    if handshakes >= limits.handshakes {
         refused();
         return;
     }
@@ -145,7 +158,7 @@ fn serve(worker: &Rc<Worker>, acceptor: &Rc<Acceptor>, socket: TcpStream, peer: 
     let acceptor = Rc::clone(acceptor);
     tokio::task::spawn_local(async move {
         let _open = open;
-        connection(worker, &acceptor, socket, peer, place, handshake_timeout).await;
+        connection(worker, &acceptor, socket, peer, place, handshake, handshake_timeout).await;
     });
 }
 
@@ -169,18 +182,18 @@ async fn connection(
     socket: TcpStream,
     peer: SocketAddr,
     _place: Guard,
+    handshaking: Handshake,
     handshake_timeout: Duration,
 ) {
     let counters = worker.counters();
     let _ = socket.set_nodelay(true);
     let Ok(local) = socket.local_addr() else { return };
     let began = clock::now();
-    worker.handshakes.set(worker.handshakes.get() + 1);
     // Boxed, here and below: what a connection needs only for a while must not stay part of its task
     // while it is idle, and a stream that moves must not leave room for itself in every future.
     let handshake = Box::pin(TlsAcceptor::from(Arc::clone(&acceptor.tls)).accept(socket));
     let stream = tokio::time::timeout(handshake_timeout, handshake).await;
-    worker.handshakes.set(worker.handshakes.get() - 1);
+    drop(handshaking);
     let stream = match stream {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(_)) => {

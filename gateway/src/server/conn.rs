@@ -65,6 +65,8 @@ pub struct Conn {
     pub head_took: Cell<Duration>,
     /// Since when a write makes no progress.
     pub blocked_since: Cell<Option<Instant>>,
+    /// A panic of ours ended it: what was under way did not end by its client.
+    pub panicked: Cell<bool>,
     /// Set by the sweep, seen by the stream.
     pub kick: Cell<Option<Kick>>,
     /// When it was set.
@@ -110,6 +112,7 @@ impl Conn {
             head_since: Cell::new(None),
             head_took: Cell::new(Duration::ZERO),
             blocked_since: Cell::new(None),
+            panicked: Cell::new(false),
             kick: Cell::new(None),
             kicked_at: Cell::new(None),
             cut: Cell::new(false),
@@ -164,13 +167,14 @@ impl Conn {
         })
     }
 
-    /// A client reset a stream; too many in ten seconds end the connection (T08).
-    pub fn count_reset(&self, now: Instant) {
+    /// A client reset so many streams, whatever had become of them; too many in ten seconds end the
+    /// connection (T08).
+    pub fn count_resets(&self, fresh: u32, now: Instant) {
         let (count, since) = self.resets.get();
         let (count, since) = if now.saturating_duration_since(since) > Duration::from_secs(10) {
-            (1, now)
+            (fresh, now)
         } else {
-            (count + 1, since)
+            (count.saturating_add(fresh), since)
         };
         self.resets.set((count, since));
         if count > 100 {

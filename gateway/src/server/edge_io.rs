@@ -5,12 +5,16 @@
 //! is handed a stand-in request in its place, and the request path refuses that with the reason kept
 //! in [`Conn::refused`]. So a malformed request is answered, logged and counted like any other, and
 //! in its turn when requests are pipelined.
+//!
+//! HTTP/2 frames itself; there only the heads of frames are watched, for the resets of a client that
+//! makes work and takes it back (T08).
 
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use policies::frames::{ENHANCE_YOUR_CALM, Frames, goaway};
 use policies::framing::{HeadLimits, RequestFraming};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -23,6 +27,16 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: weir.invalid\r\nconnection: cl
 /// Bytes of pipelined requests that are read while an earlier one runs.
 const MOST_HELD: usize = 64 << 10;
 
+/// Bytes of an abusive client that are read so that a close does not destroy the last frame to it.
+const MOST_SCRAPPED: usize = 64 << 10;
+
+/// What passes on HTTP/2, in both directions.
+#[derive(Debug)]
+struct Watch {
+    from_client: Frames,
+    to_client: Frames,
+}
+
 /// A client's stream.
 #[derive(Debug)]
 pub struct EdgeIo<S> {
@@ -30,6 +44,8 @@ pub struct EdgeIo<S> {
     conn: Rc<Conn>,
     /// `None` for HTTP/2, which frames itself.
     framing: Option<RequestFraming>,
+    /// `None` for HTTP/1.
+    watch: Option<Box<Watch>>,
     // Read and not passed on: an incomplete head, or requests behind the present one.
     held: Vec<u8>,
     // How many of them may be passed on.
@@ -41,12 +57,21 @@ impl<S> EdgeIo<S> {
     /// Watches an HTTP/1 stream.
     pub fn http1(stream: S, conn: Rc<Conn>, limits: HeadLimits) -> Self {
         let framing = Some(RequestFraming::new(limits));
-        Self { stream, conn, framing, held: Vec::new(), cleared: 0, stand_in: None }
+        Self { stream, conn, framing, watch: None, held: Vec::new(), cleared: 0, stand_in: None }
     }
 
-    /// Passes an HTTP/2 stream through.
+    /// Watches an HTTP/2 stream.
     pub fn http2(stream: S, conn: Rc<Conn>) -> Self {
-        Self { stream, conn, framing: None, held: Vec::new(), cleared: 0, stand_in: None }
+        let watch = Watch { from_client: Frames::from_client(), to_client: Frames::from_server() };
+        Self {
+            stream,
+            conn,
+            framing: None,
+            watch: Some(Box::new(watch)),
+            held: Vec::new(),
+            cleared: 0,
+            stand_in: None,
+        }
     }
 
     /// The stream, and bytes read beyond the last head: for a tunnel.
@@ -118,7 +143,61 @@ impl<S> EdgeIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
+    /// Reads on HTTP/2.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let Some(watch) = &mut self.watch else { return Poll::Ready(Ok(())) };
+        let resets = watch.from_client.pass(&buf.filled()[before..]);
+        if resets > 0 {
+            self.conn.count_resets(resets, clock::now());
+            if self.conn.kick.get() == Some(Kick::Abuse) {
+                buf.set_filled(before);
+                self.calm(cx);
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says `ENHANCE_YOUR_CALM`, which the HTTP/2 library cannot be asked for, and ends our side. A
+    /// client that does not even take that gets nothing.
+    fn calm(&mut self, cx: &mut Context<'_>) {
+        let Some(watch) = self.watch.take() else { return };
+        if !watch.to_client.at_boundary() {
+            return;
+        }
+        let frame = goaway(watch.from_client.last_stream(), ENHANCE_YOUR_CALM);
+        if !matches!(Pin::new(&mut self.stream).poll_write(cx, &frame), Poll::Ready(Ok(_)))
+            || !matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Ok(())))
+        {
+            return;
+        }
+        let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+        let mut scrap = [0; 4096];
+        for _ in 0..MOST_SCRAPPED / scrap.len() {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut scrap);
+            if !matches!(read, Poll::Ready(Ok(()))) || scrap.filled().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Takes note of what was written on HTTP/2.
+    fn passed(&mut self, written: &Poll<io::Result<usize>>, bufs: &[io::IoSlice<'_>]) {
+        let (Some(watch), Poll::Ready(Ok(written))) = (&mut self.watch, written) else { return };
+        let mut left = *written;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            watch.to_client.pass(&buf[..part]);
+            left -= part;
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -147,7 +226,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
             Some(Kick::Idle | Kick::HeaderTimeout) => {}
         }
         if this.framing.is_none() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
+            return this.poll_frames(cx, buf);
         }
         if let Some(rest) = &mut this.stand_in {
             if rest.is_empty() {
@@ -233,7 +312,7 @@ impl<S: AsyncWrite + Unpin> EdgeIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -244,6 +323,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
             return Poll::Ready(Err(error));
         }
         let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.passed(&result, &[io::IoSlice::new(buf)]);
         this.note_write(result)
     }
 
@@ -257,6 +337,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
             return Poll::Ready(Err(error));
         }
         let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.passed(&result, bufs);
         this.note_write(result)
     }
 

@@ -25,7 +25,7 @@ use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::{Conn, Kick};
 use crate::server::edge_io::EdgeIo;
 use crate::server::gather::Gather;
-use crate::telemetry::counters::Closed;
+use crate::telemetry::counters::{Closed, bump};
 use crate::worker::Worker;
 
 /// Bytes of a refused body that are read after the answer, and for how long (T03): a close with
@@ -63,17 +63,11 @@ impl Service<Request<Incoming>> for Edge {
 
 /// A panic ends one request, not the process (F27): its record writes itself while it unwinds.
 async fn guarded(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
+    let worker = Rc::clone(&cx.worker);
     let mut handling = pin!(request::handle(cx, request));
-    let caught = std::future::poll_fn(|task| {
-        let poll = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(task)));
-        match poll {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
-            Err(_) => Poll::Ready(None),
-        }
-    })
-    .await;
-    caught.unwrap_or_else(|| {
+    let answer =
+        std::future::poll_fn(|task| caught(&worker, || handling.as_mut().poll(task))).await;
+    answer.unwrap_or_else(|| {
         let mut response = Response::new(ResponseBody::Own(
             Some(bytes::Bytes::from_static(
                 b"{\"error\":{\"type\":\"internal\",\"message\":\"an error inside the gateway\"}}",
@@ -86,6 +80,17 @@ async fn guarded(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
             .insert(&crate::snapshot::names::ERROR, http::HeaderValue::from_static("internal"));
         response
     })
+}
+
+/// What `poll` gives, or `None` if it panicked, which is counted.
+fn caught<T>(worker: &Worker, poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
+    std::panic::catch_unwind(AssertUnwindSafe(poll)).map_or_else(
+        |_| {
+            bump(&worker.counters().panics, 1);
+            Poll::Ready(None)
+        },
+        |poll| poll.map(Some),
+    )
 }
 
 /// Serves HTTP/1 until the connection ends; why it did.
@@ -120,9 +125,14 @@ pub async fn serve_http1(
             conn.draining.set(true);
             Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.poll_without_shutdown(cx)
+        caught(worker, || connection.poll_without_shutdown(cx))
     })
     .await;
+    let Some(result) = result else {
+        // Its state is not to be trusted any more.
+        conn.panicked.set(true);
+        return Closed::Error;
+    };
 
     let upgrade = conn.upgrade.borrow_mut().take();
     let parts = connection.into_parts();
@@ -176,9 +186,13 @@ pub async fn serve_http2(
             conn.draining.set(true);
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        caught(worker, || connection.as_mut().poll(cx))
     })
     .await;
+    let Some(result) = result else {
+        conn.panicked.set(true);
+        return Closed::Error;
+    };
     closed(conn, result.is_err())
 }
 

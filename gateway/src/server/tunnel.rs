@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::backends::h1::OpenConnection;
 use crate::backends::wire::BackendIo;
 use crate::clock;
+use crate::request::dispatch::Busy;
 use crate::request::{Record, upgrade};
 
 /// The backend's side of a tunnel, waiting for the client's.
@@ -23,6 +24,8 @@ pub struct Tunnel {
     pub idle: Duration,
     /// Counted as an open connection.
     pub _open: OpenConnection,
+    /// Its place at the backend.
+    pub _busy: Busy,
 }
 
 impl std::fmt::Debug for Tunnel {
@@ -37,7 +40,7 @@ impl Tunnel {
     /// Each direction waits for itself alone: where both peers send much and one reads only after it
     /// has written, a single loop would stand still with every buffer full.
     pub async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, sent: Vec<u8>) {
-        let Self { stream, early, mut record, idle, _open } = self;
+        let Self { stream, early, mut record, idle, _open, _busy } = self;
         let (from_client, mut to_client) = tokio::io::split(client);
         let (from_backend, mut to_backend) = tokio::io::split(stream);
         let moved = Cell::new(clock::now());

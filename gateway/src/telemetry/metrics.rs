@@ -490,6 +490,7 @@ mod tests {
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closing_now: AtomicBool::new(false),
+            in_use: crate::worker::InUse::default(),
             open: (0..2).map(|_| AtomicUsize::new(0)).collect(),
             alive: (0..2).map(|_| AtomicU64::new(0)).collect(),
             boot: [0x5a; 16],

@@ -12,7 +12,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Check;
-use crate::config::plan::{Backend, Balance, Endpoint, Probe, Scheme};
+use crate::config::plan::{Backend, Balance, Certificate, Endpoint, Probe, Scheme, Tls};
 use crate::config::value;
 use crate::config::written::{self, At, Entries};
 
@@ -65,7 +65,7 @@ impl Check<'_> {
         }
         let credential = self.credential(&label, credential, credential_header);
         let health = health.map(|health| self.probe(&label, &name.value, health));
-        let (tls, server_name) = self.backend_tls(&label, &endpoints, tls);
+        let tls = self.backend_tls(&label, &endpoints, tls);
         let host = host.and_then(|host| {
             match (value::authority(&host.value), HeaderValue::try_from(host.value.as_str())) {
                 (Ok(_), Ok(value)) => Some(value),
@@ -97,7 +97,6 @@ impl Check<'_> {
             credential,
             health,
             tls,
-            server_name,
             host,
             max_in_flight,
             idle_timeout,
@@ -270,13 +269,13 @@ impl Check<'_> {
         Probe { path: path.unwrap_or_default(), interval: every, timeout: wait }
     }
 
-    /// The client configuration for `https` endpoints, and the name to ask for.
+    /// How TLS is spoken to `https` endpoints, if there are any.
     fn backend_tls(
         &mut self,
         label: &str,
         endpoints: &[Endpoint],
         tls: Option<At<written::BackendTls>>,
-    ) -> (Option<Arc<ClientConfig>>, Option<Arc<str>>) {
+    ) -> Option<Tls> {
         let encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https);
         let written_at: Option<Range<usize>> = tls.as_ref().map(|tls| tls.span.clone());
         if let Some(at) = &written_at
@@ -332,14 +331,19 @@ impl Check<'_> {
                 None
             }
         };
-        let config = encrypted.then(|| self.client_config(roots, client)).flatten();
-        (config, server_name.map(|name| name.value.into()))
+        if !encrypted {
+            return None;
+        }
+        let server_name: Option<Arc<str>> = server_name.map(|name| name.value.into());
+        let fingerprint = fingerprint(&roots, client.as_ref(), server_name.as_deref());
+        let config = self.client_config(roots, client)?;
+        Some(Tls { config, server_name, fingerprint })
     }
 
     fn client_config(
         &mut self,
         roots: RootCertStore,
-        client: Option<crate::config::plan::Certificate>,
+        client: Option<Certificate>,
     ) -> Option<Arc<ClientConfig>> {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.world.provider));
         let builder = match builder.with_safe_default_protocol_versions() {
@@ -361,4 +365,29 @@ impl Check<'_> {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Some(Arc::new(config))
     }
+}
+
+/// Tells TLS settings apart. The client's key needs no part in it: its certificate names it.
+fn fingerprint(
+    roots: &RootCertStore,
+    client: Option<&Certificate>,
+    server_name: Option<&str>,
+) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    // Each piece with its length, so that no two lists of pieces run into the same bytes.
+    let mut piece = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    piece(&(roots.roots.len() as u64).to_le_bytes());
+    for anchor in &roots.roots {
+        piece(&anchor.subject);
+        piece(&anchor.subject_public_key_info);
+        piece(anchor.name_constraints.as_deref().unwrap_or_default());
+    }
+    if let Some(client) = client {
+        client.certified.cert.iter().for_each(|certificate| piece(certificate));
+    }
+    piece(server_name.unwrap_or_default().as_bytes());
+    hasher.finalize().into()
 }

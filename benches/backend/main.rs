@@ -74,9 +74,7 @@ impl Body for Answer {
 async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, hyper::Error> {
     let path = request.uri().path().to_owned();
     let mut body = request.into_body();
-    while let Some(frame) =
-        std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
-    {
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         frame?;
     }
     let (kind, answer) = if path.ends_with("/stream") {

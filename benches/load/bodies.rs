@@ -7,12 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{Result, Target, threads};
 
 /// `connections` at a time for `seconds`, each request with a body of `send` bytes.
-pub(crate) fn run(
-    target: &Target,
-    connections: usize,
-    seconds: f64,
-    send: usize,
-) -> Result<Value> {
+pub(crate) fn run(target: &Target, connections: usize, seconds: f64, send: usize) -> Result<Value> {
     let mut body = br#"{"model":"chat","input":""#.to_vec();
     body.resize(send.max(32) - 2, b'x');
     body.extend_from_slice(br#""}"#);

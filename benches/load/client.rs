@@ -122,9 +122,7 @@ impl Connection {
     pub(crate) fn resumed(&self) -> bool {
         match &self.wire {
             Wire::Plain(_) => false,
-            Wire::Tls(tls) => {
-                tls.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
-            }
+            Wire::Tls(tls) => tls.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         }
     }
 

@@ -22,10 +22,11 @@ use crate::names::{Name, intern};
 pub mod balance;
 pub mod connect;
 pub mod h1;
+mod h1_head;
 pub mod pool;
 pub mod probe;
 pub mod resolve;
-pub mod wire;
+pub mod stream;
 
 /// One address of a backend, alive.
 #[derive(Debug)]

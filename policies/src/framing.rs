@@ -24,7 +24,7 @@ mod tests;
 
 pub use fault::Fault;
 pub use request::RequestFraming;
-pub use response::ResponseFraming;
+pub use response::{Piece, ResponseFraming};
 
 /// How large a head may be. What is exactly as large as its limit passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

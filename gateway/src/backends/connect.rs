@@ -1,19 +1,17 @@
 //! A new connection to an endpoint: TCP, then TLS where asked.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use policies::framing::HeadLimits;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Endpoint;
-use super::wire::{BackendIo, Stream, Wire};
+use super::stream::Stream;
 use crate::config::plan::{Scheme, Tls};
 
 /// Why there is no connection.
@@ -47,17 +45,9 @@ impl ConnectError {
 #[derive(Debug)]
 pub enum Connected {
     /// HTTP/1.1.
-    H1 {
-        /// Watched bytes.
-        io: BackendIo,
-        /// What is seen of them.
-        wire: Rc<Wire>,
-    },
+    H1(Stream),
     /// HTTP/2.
-    H2 {
-        /// Bytes.
-        io: TokioIo<BackendIo>,
-    },
+    H2(TokioIo<Stream>),
 }
 
 /// Runs hyper's HTTP/2 tasks on the worker that asked.
@@ -89,26 +79,19 @@ pub fn h2_builder() -> http2::Builder<Local> {
 ///
 /// # Errors
 /// [`ConnectError`]; the caller sets the deadline.
-pub async fn connect(endpoint: &Endpoint, limits: HeadLimits) -> Result<Connected, ConnectError> {
-    connect_as(endpoint, limits, false).await
+pub async fn connect(endpoint: &Endpoint) -> Result<Connected, ConnectError> {
+    connect_as(endpoint, false).await
 }
 
 /// The same, but never HTTP/2: an upgrade needs a connection of its own.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_http1(
-    endpoint: &Endpoint,
-    limits: HeadLimits,
-) -> Result<Connected, ConnectError> {
-    connect_as(endpoint, limits, true).await
+pub async fn connect_http1(endpoint: &Endpoint) -> Result<Connected, ConnectError> {
+    connect_as(endpoint, true).await
 }
 
-async fn connect_as(
-    endpoint: &Endpoint,
-    limits: HeadLimits,
-    only_http1: bool,
-) -> Result<Connected, ConnectError> {
+async fn connect_as(endpoint: &Endpoint, only_http1: bool) -> Result<Connected, ConnectError> {
     let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
     let keepalive = socket2::TcpKeepalive::new()
@@ -139,10 +122,5 @@ async fn connect_as(
             (Stream::Tls(Box::new(tls)), http2)
         }
     };
-    if http2 {
-        let wire = Wire::new(None);
-        return Ok(Connected::H2 { io: TokioIo::new(BackendIo::new(stream, wire)) });
-    }
-    let wire = Wire::new(Some(limits));
-    Ok(Connected::H1 { io: BackendIo::new(stream, Rc::clone(&wire)), wire })
+    Ok(if http2 { Connected::H2(TokioIo::new(stream)) } else { Connected::H1(stream) })
 }

@@ -1,40 +1,73 @@
 //! One HTTP/1.1 connection to a backend, driven by the request that uses it.
 //!
-//! hyper splits a client connection into a sender and a future that moves the bytes. Usually that
-//! future is a task of its own, and each frame costs two wake-ups between tasks. Here the two stay
-//! together: whoever waits for the answer polls the connection. While it is idle nobody polls it, so
-//! a close by the backend is noticed when the connection is taken from the pool, before a request is
-//! put on it.
+//! `policies::framing` looks at every byte of a backend anyway (hardening T07); here it is also what
+//! reads the answer, so that no byte is parsed twice and nothing stands between the request and its
+//! socket. Nobody polls an idle connection: a close by the backend is noticed when the connection is
+//! taken from the pool, before a request is put on it.
+//!
+//! A backend may answer before it has read the request, and close: then writing fails while its answer
+//! waits to be read. So a failed write is not reported; nothing more is written, and what is read
+//! decides.
 
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::{Buf, Bytes, BytesMut};
+use http::response::Parts;
+use http::{HeaderMap, Method, Request};
+use http_body::{Body, Frame, SizeHint};
+use policies::framing::{Fault, HeadLimits, Piece, ResponseFraming};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::wire::{BackendIo, Wire};
-use super::{Backend, Endpoint};
+use super::stream::Stream;
+use super::{Backend, Endpoint, h1_head};
 use crate::body::Outgoing;
 
-/// Header fields that hyper takes if nothing is said. Told any number, it puts the table of each head
-/// on the heap; so it is told only a larger one.
-pub const HYPER_FIELDS: usize = 100;
+/// Room for one read, at first and at most. It doubles when a read fills it.
+const LEAST_READ: usize = 8 << 10;
+const MOST_READ: usize = 128 << 10;
 
-type Connection = http1::Connection<TokioIo<BackendIo>, Outgoing>;
+/// Content up to this size is copied behind the head, so that both leave in one plain write.
+const MOST_COPIED: usize = 4 << 10;
 
-/// A connection and its sender.
+/// Bytes that are gathered for one write before more content is asked for.
+const MOST_GATHERED: usize = 16 << 10;
+
+/// A connection.
 pub struct H1 {
-    send: http1::SendRequest<Outgoing>,
-    connection: Connection,
-    /// Bytes and faults.
-    pub wire: Rc<Wire>,
+    stream: Stream,
+    framing: ResponseFraming,
+    // Read and not yet taken.
+    read: BytesMut,
+    room: usize,
+    // Bytes to write, `written` of them are; `piece` comes behind them.
+    out: Vec<u8>,
+    written: usize,
+    piece: Bytes,
+    // What is still to be sent of the request's content.
+    body: Option<Outgoing>,
+    chunked: bool,
+    // The line end behind the last chunk is still to be written.
+    open_chunk: bool,
+    flushed: bool,
+    upgrading: bool,
+    // How writing failed: nothing is written from then on.
+    deaf: Option<io::ErrorKind>,
+    // Bytes written for the present request, and whether a byte of its answer has come.
+    sent: u64,
+    answered: bool,
+    /// When the last of them were: one look at the clock beside a system call.
+    pub written_at: Option<Instant>,
+    // Whether the backend will take another request here.
+    keep: bool,
+    ended: bool,
+    /// Why the answer was refused.
+    pub fault: Option<Fault>,
     /// Where it leads.
     pub endpoint: Arc<Endpoint>,
     /// Since when it is unused.
@@ -71,63 +104,79 @@ impl std::fmt::Debug for H1 {
     }
 }
 
-/// Why no response head came.
-#[derive(Debug)]
+/// Why no head of an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendError {
-    /// What went wrong.
-    pub error: Option<hyper::Error>,
-    /// The request, if nothing of it was written.
-    pub unsent: Option<Request<Outgoing>>,
+    /// No byte of the request was written.
+    pub unsent: bool,
+    /// A byte of an answer came.
+    pub answered: bool,
+    /// What came is not HTTP.
+    pub malformed: bool,
+}
+
+/// Why an answer's content broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct Broken {
+    /// The bytes were at fault, not the connection: one that ended too early is not.
+    pub malformed: bool,
 }
 
 impl H1 {
-    /// Speaks HTTP/1.1 over `io`.
-    ///
-    /// # Errors
-    /// hyper's; in practice none before the first byte.
-    pub async fn handshake(
-        io: BackendIo,
-        wire: Rc<Wire>,
+    /// Speaks HTTP/1.1 over `stream`.
+    pub fn new(
+        stream: Stream,
+        limits: HeadLimits,
         endpoint: Arc<Endpoint>,
         open: OpenConnection,
-    ) -> hyper::Result<Box<Self>> {
-        let mut builder = http1::Builder::new();
-        if wire.header_fields > HYPER_FIELDS {
-            builder.max_headers(wire.header_fields);
-        }
-        let (send, connection) = builder.handshake::<_, Outgoing>(TokioIo::new(io)).await?;
-        Ok(Box::new(Self {
-            send,
-            connection,
-            wire,
+    ) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            framing: ResponseFraming::new(limits),
+            read: BytesMut::new(),
+            room: LEAST_READ,
+            out: Vec::new(),
+            written: 0,
+            piece: Bytes::new(),
+            body: None,
+            chunked: false,
+            open_chunk: false,
+            flushed: true,
+            upgrading: false,
+            deaf: None,
+            sent: 0,
+            answered: false,
+            written_at: None,
+            keep: true,
+            ended: true,
+            fault: None,
             endpoint,
             idle_since: crate::clock::now(),
             reused: false,
             open,
-        }))
+        })
     }
 
-    /// Moves bytes. Ready when the connection is over.
-    pub fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.connection.poll_without_shutdown(cx).map(|_| ())
-    }
-
-    /// Whether the connection can take a request now. Reads what the backend said meanwhile: an
-    /// idle connection that was closed, or on which bytes came that nobody asked for, is not fresh.
+    /// Whether the connection can take a request now: the backend has neither closed it nor said
+    /// anything that nobody asked for.
     pub fn is_fresh(&mut self) -> bool {
+        let mut scrap = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        self.poll_drive(&mut cx).is_pending() && self.send.poll_ready(&mut cx).is_ready_ok()
+        self.read.is_empty()
+            && Pin::new(&mut self.stream)
+                .poll_read(&mut cx, &mut ReadBuf::new(&mut scrap))
+                .is_pending()
     }
 
-    /// Sends `request` and waits for the head of the response.
+    /// Sends `request` and waits for the head of the response. Its content is still to be read then,
+    /// and of the request's content some may still be to be sent: [`H1Body`] does both.
     ///
     /// # Errors
-    /// [`SendError`] when the connection ended first.
-    pub async fn send(
-        &mut self,
-        request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, SendError> {
-        self.wire.expect(request.method() == http::Method::HEAD);
+    /// [`SendError`] when the connection ended first, or what came is not an answer.
+    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Parts, SendError> {
+        self.framing.expect(request.method() == Method::HEAD);
+        self.upgrading = false;
         self.exchange(request).await
     }
 
@@ -135,126 +184,353 @@ impl H1 {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn send_upgrade(
-        &mut self,
-        request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, SendError> {
-        self.wire.expect_upgrade();
+    pub async fn send_upgrade(&mut self, request: Request<Outgoing>) -> Result<Parts, SendError> {
+        self.framing.expect_upgrade();
+        self.upgrading = true;
         self.exchange(request).await
     }
 
-    async fn exchange(
-        &mut self,
-        request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let mut answer = pin!(self.send.try_send_request(request));
-        let connection = &mut self.connection;
-        let wire = &self.wire;
-        let mut over = false;
+    async fn exchange(&mut self, request: Request<Outgoing>) -> Result<Parts, SendError> {
+        let (head, body) = request.into_parts();
+        let length = body.size_hint().exact();
+        self.chunked = h1_head::write(&mut self.out, &head, length);
+        drop(head);
+        (self.sent, self.answered, self.ended, self.flushed) = (0, false, false, false);
+        self.written_at = None;
+        self.body = (!body.is_end_stream()).then_some(body);
         std::future::poll_fn(|cx| {
-            if !over {
-                over = connection.poll_without_shutdown(cx).is_ready();
+            if self.poll_send(cx).is_err() {
+                return Poll::Ready(Err(self.failed()));
             }
-            match answer.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => match wire.foreseen() {
-                    None => Poll::Ready(Ok(response)),
-                    fault => {
-                        wire.fault.set(fault);
-                        Poll::Ready(Err(SendError { error: None, unsent: None }))
-                    }
-                },
-                Poll::Ready(Err(mut failed)) => {
-                    let unsent = failed.take_message();
-                    Poll::Ready(Err(SendError { error: Some(failed.into_error()), unsent }))
-                }
-                // The connection is over and will never answer.
-                Poll::Pending if over => Poll::Ready(Err(SendError { error: None, unsent: None })),
-                Poll::Pending => Poll::Pending,
-            }
+            let head = ready!(self.poll_head(cx));
+            Poll::Ready(head.map_err(|Broken { .. }| self.failed()))
         })
         .await
     }
 
+    fn failed(&self) -> SendError {
+        SendError {
+            unsent: self.sent == 0,
+            answered: self.answered,
+            // A connection that ends before a byte of the answer is closed, not malformed.
+            malformed: self.fault.is_some() && self.answered,
+        }
+    }
+
+    /// Writes what there is to write. An error is the client's content that broke off, or an upgrade
+    /// that could not be asked for.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while self.deaf.is_none() {
+            self.gather(cx)?;
+            if self.written == self.out.len() && self.piece.is_empty() {
+                break;
+            }
+            match self.poll_write(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return self.went_deaf(cx, &error),
+            }
+            if self.written == self.out.len() && self.piece.is_empty() {
+                self.out.clear();
+                self.written = 0;
+                if std::mem::take(&mut self.open_chunk) {
+                    self.out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        if !self.flushed && self.deaf.is_none() {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.flushed = true,
+                Poll::Ready(Err(error)) => return self.went_deaf(cx, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Content that is at hand leaves together with what is before it.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while self.piece.is_empty() && self.out.len() < MOST_GATHERED {
+            let Some(body) = &mut self.body else { break };
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => {
+                    self.body = None;
+                    self.end_content(None);
+                }
+                Poll::Ready(Some(Ok(frame))) => self.put(frame),
+                Poll::Ready(Some(Err(_))) => return Err(Broken { malformed: false }),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let rest = &self.out[self.written..];
+        let stream = Pin::new(&mut self.stream);
+        let count = if self.piece.is_empty() {
+            ready!(stream.poll_write(cx, rest))?
+        } else {
+            let both = [io::IoSlice::new(rest), io::IoSlice::new(&self.piece)];
+            ready!(stream.poll_write_vectored(cx, &both))?
+        };
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.flushed = false;
+        self.sent += count as u64;
+        self.written_at = Some(crate::clock::now());
+        let of_out = count.min(rest.len());
+        self.written += of_out;
+        self.piece.advance(count - of_out);
+        Poll::Ready(Ok(()))
+    }
+
+    fn went_deaf(&mut self, cx: &Context<'_>, error: &io::Error) -> Result<(), Broken> {
+        if self.upgrading {
+            return Err(Broken { malformed: false });
+        }
+        self.deaf = Some(error.kind());
+        // The read may have been asked before its end was there to be seen.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// One piece of the request's content, or its trailers, on the way out.
+    fn put(&mut self, frame: Frame<Bytes>) {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    self.body = None;
+                    self.end_content(Some(&trailers));
+                }
+                return;
+            }
+        };
+        if data.is_empty() {
+            return;
+        }
+        if self.chunked {
+            h1_head::begin_chunk(&mut self.out, data.len());
+        }
+        if data.len() <= MOST_COPIED {
+            self.out.extend_from_slice(&data);
+            if self.chunked {
+                self.out.extend_from_slice(b"\r\n");
+            }
+        } else {
+            self.piece = data;
+            self.open_chunk = self.chunked;
+        }
+    }
+
+    fn end_content(&mut self, trailers: Option<&HeaderMap>) {
+        if self.chunked {
+            h1_head::end_chunks(&mut self.out, trailers);
+        }
+    }
+
+    fn sent_all(&self) -> bool {
+        self.body.is_none()
+            && self.written == self.out.len()
+            && self.piece.is_empty()
+            && self.deaf.is_none()
+    }
+
+    /// More bytes; false at the end of the connection.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.read.capacity() - self.read.len() < self.room / 2 {
+            self.read.reserve(self.room);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
+        if count == room && self.room < MOST_READ {
+            self.room *= 2;
+        }
+        self.answered |= count > 0;
+        Poll::Ready(Ok(count > 0))
+    }
+
+    /// What to make of the end of the connection: fine if it ends the answer.
+    fn end(&mut self) -> Result<(), Broken> {
+        if self.deaf.is_some_and(|kind| kind != io::ErrorKind::BrokenPipe) {
+            // The write took the reset away from the read: this is no clean end (F03). A broken pipe
+            // is one: the backend had ended its side before it reset ours.
+            return Err(Broken { malformed: false });
+        }
+        self.framing.end().map_err(|fault| self.refuse(fault))
+    }
+
+    fn refuse(&mut self, fault: Fault) -> Broken {
+        self.fault = Some(fault);
+        self.keep = false;
+        // A connection that ended is not one that said something wrong.
+        Broken { malformed: !matches!(fault, Fault::ShortBody) }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Broken>> {
+        loop {
+            match self.framing.next(&self.read) {
+                Err(fault) => return Poll::Ready(Err(self.refuse(fault))),
+                Ok(Piece::Informational(count)) => self.read.advance(count),
+                Ok(Piece::Head(count)) => {
+                    let head = self.read.split_to(count).freeze();
+                    if let Some(fault) = self.framing.foresee(&self.read) {
+                        // Nothing of the answer need be sent on then (T07).
+                        return Poll::Ready(Err(self.refuse(fault)));
+                    }
+                    let Some((parts, keep)) = h1_head::read(&head) else {
+                        return Poll::Ready(Err(self.refuse(Fault::StatusLine)));
+                    };
+                    self.keep = keep;
+                    self.take_frames();
+                    return Poll::Ready(Ok(parts));
+                }
+                Ok(Piece::Nothing) => match ready!(self.poll_more(cx)) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let broken = self.end().err();
+                        return Poll::Ready(Err(broken.unwrap_or(Broken { malformed: false })));
+                    }
+                    Err(_) => return Poll::Ready(Err(Broken { malformed: false })),
+                },
+                Ok(Piece::Data(_) | Piece::Frame(_) | Piece::Trailers(_)) => {
+                    return Poll::Ready(Err(self.refuse(Fault::StatusLine)));
+                }
+            }
+        }
+    }
+
+    /// Passes over lines of framing that are there, so that the end of the content is known together
+    /// with the last of it.
+    fn take_frames(&mut self) {
+        loop {
+            if self.framing.finished() {
+                self.ended = true;
+                return;
+            }
+            // Only lines: what is content or trailers is for the next frame, and a fault too.
+            let mut ahead = self.framing.clone();
+            match ahead.next(&self.read) {
+                Ok(Piece::Frame(count)) => {
+                    self.framing = ahead;
+                    self.read.advance(count);
+                }
+                Ok(Piece::Trailers(2)) => {
+                    // Just the empty line.
+                    self.framing = ahead;
+                    self.read.advance(2);
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if !self.sent_all() && self.poll_send(cx).is_err() {
+            return Poll::Ready(Some(Err(Broken { malformed: false })));
+        }
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match self.framing.next(&self.read) {
+                Err(fault) => return Poll::Ready(Some(Err(self.refuse(fault)))),
+                Ok(Piece::Data(count)) => {
+                    let data = self.read.split_to(count).freeze();
+                    self.take_frames();
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Piece::Trailers(count)) => {
+                    let lines = self.read.split_to(count).freeze();
+                    self.ended = true;
+                    if let Some(trailers) = h1_head::fields(&lines, 0).filter(|t| !t.is_empty()) {
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                }
+                Ok(Piece::Frame(count) | Piece::Head(count) | Piece::Informational(count)) => {
+                    self.read.advance(count);
+                }
+                Ok(Piece::Nothing) if self.framing.finished() => self.ended = true,
+                Ok(Piece::Nothing) => match ready!(self.poll_more(cx)) {
+                    Ok(true) => {}
+                    Ok(false) => match self.end() {
+                        // The close is the end of the content.
+                        Ok(()) => {
+                            self.ended = true;
+                            self.keep = false;
+                        }
+                        Err(broken) => return Poll::Ready(Some(Err(broken))),
+                    },
+                    Err(_) => return Poll::Ready(Some(Err(Broken { malformed: false }))),
+                },
+            }
+        }
+    }
+
     /// The bare stream and what was read beyond the head, after a 101.
-    pub fn into_stream(self: Box<Self>) -> (BackendIo, bytes::Bytes, OpenConnection) {
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf, self.open)
-    }
-
-    /// Polls until hyper considers the upgrade done.
-    pub async fn finish_upgrade(&mut self) {
-        std::future::poll_fn(|cx| self.poll_drive(cx)).await;
+    pub fn into_stream(self: Box<Self>) -> (Stream, Bytes, OpenConnection) {
+        (self.stream, self.read.freeze(), self.open)
     }
 }
 
-trait IsReadyOk {
-    fn is_ready_ok(&self) -> bool;
-}
-
-impl<T, E> IsReadyOk for Poll<Result<T, E>> {
-    fn is_ready_ok(&self) -> bool {
-        matches!(self, Poll::Ready(Ok(_)))
-    }
-}
-
-/// The body of a response together with the connection that brings it.
+/// The content of a response together with the connection that brings it.
+#[derive(Debug)]
 pub struct H1Body {
-    incoming: Incoming,
     // Gone once it went back to the pool.
     connection: Option<Box<H1>>,
 }
 
-impl std::fmt::Debug for H1Body {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("H1Body")
-    }
-}
-
 impl H1Body {
-    /// Joins the two.
-    pub fn new(incoming: Incoming, connection: Box<H1>) -> Self {
-        Self { incoming, connection: Some(connection) }
+    /// What follows the head that [`H1::send`] gave.
+    pub fn new(connection: Box<H1>) -> Self {
+        Self { connection: Some(connection) }
     }
 
     /// The next frame; drives the connection.
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, hyper::Error>>> {
-        use http_body::Body;
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return Poll::Ready(frame);
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.connection {
+            None => Poll::Ready(None),
+            Some(connection) => connection.poll_content(cx),
         }
-        if let Some(connection) = &mut self.connection {
-            // Its end is seen through the body.
-            let _ = connection.poll_drive(cx);
-        }
-        Pin::new(&mut self.incoming).poll_frame(cx)
     }
 
     /// Whether everything was read.
     pub fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.incoming)
+        self.connection.as_ref().is_none_or(|connection| connection.ended)
     }
 
     /// Length, where known.
-    pub fn size_hint(&self) -> http_body::SizeHint {
-        http_body::Body::size_hint(&self.incoming)
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.connection {
+            None => SizeHint::with_exact(0),
+            Some(connection) if connection.ended => SizeHint::with_exact(0),
+            Some(connection) => connection
+                .framing
+                .content_left()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
     }
 
-    /// The connection's wire, for telling whose fault a broken body is.
-    pub fn wire(&self) -> Option<&Rc<Wire>> {
-        self.connection.as_ref().map(|connection| &connection.wire)
-    }
-
-    /// After the last frame: the connection, if it can serve again.
+    /// After the last frame: the connection, if it can serve again (T03).
     pub fn release(&mut self) -> Option<Box<H1>> {
         let mut connection = self.connection.take()?;
-        if connection.is_fresh() && connection.wire.finished() {
-            connection.reused = true;
-            connection.idle_since = crate::clock::now();
-            return Some(connection);
+        let whole = connection.ended
+            && connection.keep
+            && connection.fault.is_none()
+            && connection.framing.finished()
+            && connection.sent_all()
+            && connection.is_fresh();
+        if !whole {
+            return None;
         }
-        None
+        connection.reused = true;
+        connection.room = LEAST_READ;
+        connection.idle_since = crate::clock::now();
+        Some(connection)
     }
 }

@@ -174,21 +174,18 @@ impl Pool {
         worker: usize,
     ) -> Result<Lease, ConnectError> {
         let open = OpenConnection::new(backend, worker);
-        let connected = tokio::time::timeout(timeout, connect::connect(endpoint, limits))
+        let connected = tokio::time::timeout(timeout, connect::connect(endpoint))
             .await
             .map_err(|_| ConnectError::TimedOut)??;
         backend.life.counts[worker].connects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match connected {
-            Connected::H1 { io, wire } => {
+            Connected::H1(stream) => {
                 if endpoint.scheme == Scheme::Https {
                     self.only_h1.borrow_mut().insert(endpoint.id);
                 }
-                let h1 = H1::handshake(io, wire, Arc::clone(endpoint), open)
-                    .await
-                    .map_err(ConnectError::Protocol)?;
-                Ok(Lease::H1(h1))
+                Ok(Lease::H1(H1::new(stream, limits, Arc::clone(endpoint), open)))
             }
-            Connected::H2 { io } => {
+            Connected::H2(io) => {
                 let (send, connection) =
                     connect::h2_builder().handshake(io).await.map_err(ConnectError::Protocol)?;
                 let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));

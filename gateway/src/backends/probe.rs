@@ -67,21 +67,18 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
         header_bytes: 64 << 10,
         header_fields: 128,
     };
-    let Ok(connected) = connect::connect(endpoint, limits).await else { return false };
+    let Ok(connected) = connect::connect(endpoint).await else { return false };
     let Ok(mut request) = Request::get(path).body(Outgoing::Empty) else { return false };
     if let Some((name, value)) = &backend.credential {
         request.headers_mut().insert(name, value.clone());
     }
     match connected {
-        Connected::H1 { io, wire } => {
+        Connected::H1(stream) => {
             request.headers_mut().insert(http::header::HOST, endpoint.authority.clone());
             let open = OpenConnection::new(backend, 0);
-            let Ok(mut h1) = H1::handshake(io, wire, Arc::clone(endpoint), open).await else {
-                return false;
-            };
-            let Ok(response) = h1.send(request).await else { return false };
-            let (parts, incoming) = response.into_parts();
-            let mut body = H1Body::new(incoming, h1);
+            let mut h1 = H1::new(stream, limits, Arc::clone(endpoint), open);
+            let Ok(parts) = h1.send(request).await else { return false };
+            let mut body = H1Body::new(h1);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
                 if frame.is_err() {
                     return false;
@@ -89,7 +86,7 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
             }
             parts.status.is_success() || parts.status.is_redirection()
         }
-        Connected::H2 { io } => {
+        Connected::H2(io) => {
             let Ok((mut send, connection)) = connect::h2_builder().handshake(io).await else {
                 return false;
             };

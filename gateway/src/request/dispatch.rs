@@ -11,16 +11,15 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, Version, header, response};
+use http::{Request, Uri, Version, header, response};
 use hyper::body::Incoming;
-use policies::framing::Fault;
 use policies::peek;
 use policies::retry::{Failure, may_retry};
 use policies::timeout::TimeoutKind;
 use routing::Assignment;
 
 use crate::backends::connect::ConnectError;
-use crate::backends::h1::{H1Body, SendError};
+use crate::backends::h1::{Broken, H1Body, SendError};
 use crate::backends::pool::{H2Stream, Lease};
 use crate::backends::{AttemptResult, Backend, Endpoint, EndpointSet, balance};
 use crate::body::{BodyFault, Outgoing};
@@ -70,10 +69,11 @@ impl BackendBody {
     pub fn poll_frame(
         &mut self,
         cx: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Broken>>> {
         match &mut self.kind {
             Kind::H1(body) => body.poll_frame(cx),
-            Kind::H2(body, _) => http_body::Body::poll_frame(std::pin::Pin::new(body), cx),
+            Kind::H2(body, _) => http_body::Body::poll_frame(std::pin::Pin::new(body), cx)
+                .map_err(|_| Broken { malformed: false }),
         }
     }
 
@@ -90,17 +90,6 @@ impl BackendBody {
         match &self.kind {
             Kind::H1(body) => body.size_hint(),
             Kind::H2(body, _) => http_body::Body::size_hint(body),
-        }
-    }
-
-    /// Whether the bytes were at fault, not the connection: one that ended too early is not.
-    pub fn malformed(&self) -> bool {
-        match &self.kind {
-            Kind::H1(body) => body
-                .wire()
-                .and_then(|wire| wire.fault.get())
-                .is_some_and(|fault| fault != Fault::ShortBody),
-            Kind::H2(..) => false,
         }
     }
 
@@ -382,20 +371,14 @@ impl Sender<'_> {
             Lease::H1(mut connection) => {
                 let request = self.request(backend, endpoint, false)?;
                 let sent = record.sent();
-                let wire = std::rc::Rc::clone(&connection.wire);
                 let reused = connection.reused;
                 let answer = self.within(connection.send(request), sent, whole_deadline).await;
                 match answer {
-                    Ok(Ok(response)) => {
-                        let body = |incoming| Kind::H1(H1Body::new(incoming, connection));
-                        Ok(self.got(backend, endpoint, busy, record, response, body))
+                    Ok(Ok(parts)) => {
+                        let body = Kind::H1(H1Body::new(connection));
+                        Ok(self.got(backend, endpoint, busy, record, parts, body))
                     }
-                    Ok(Err(error)) => Err(self.send_failed(
-                        &error,
-                        reused,
-                        wire.answered.get(),
-                        wire.fault.get().is_some(),
-                    )),
+                    Ok(Err(error)) => Err(self.send_failed(error, reused)),
                     Err(kind) => Err(self.timed_out(kind)),
                 }
             }
@@ -406,16 +389,18 @@ impl Sender<'_> {
                 let mut sender = stream.sender();
                 let send = async {
                     sender.try_send_request(request).await.map_err(|mut failed| SendError {
-                        unsent: failed.take_message(),
-                        error: Some(failed.into_error()),
+                        unsent: failed.take_message().is_some(),
+                        answered: false,
+                        malformed: failed.error().is_parse(),
                     })
                 };
                 match self.within(send, sent, whole_deadline).await {
                     Ok(Ok(response)) => {
-                        let body = |incoming| Kind::H2(incoming, stream);
-                        Ok(self.got(backend, endpoint, busy, record, response, body))
+                        let (parts, incoming) = response.into_parts();
+                        let body = Kind::H2(incoming, stream);
+                        Ok(self.got(backend, endpoint, busy, record, parts, body))
                     }
-                    Ok(Err(error)) => Err(self.send_failed(&error, reused, false, false)),
+                    Ok(Err(error)) => Err(self.send_failed(error, reused)),
                     Err(kind) => Err(self.timed_out(kind)),
                 }
             }
@@ -468,10 +453,9 @@ impl Sender<'_> {
         endpoint: &Arc<Endpoint>,
         busy: Busy,
         record: &mut Record,
-        response: Response<Incoming>,
-        body: impl FnOnce(Incoming) -> Kind,
+        parts: response::Parts,
+        kind: Kind,
     ) -> Got {
-        let (parts, incoming) = response.into_parts();
         let status = parts.status.as_u16();
         record.first_byte(status);
         record.attempt_ended(
@@ -484,7 +468,7 @@ impl Sender<'_> {
         );
         let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime());
         endpoint.reached(true);
-        Got(Some((parts, BackendBody { kind: body(incoming), _busy: busy })))
+        Got(Some((parts, BackendBody { kind, _busy: busy })))
     }
 
     /// What to make of a wait that was too long.
@@ -504,13 +488,7 @@ impl Sender<'_> {
     }
 
     /// What to make of a send that failed.
-    fn send_failed(
-        &self,
-        error: &SendError,
-        reused: bool,
-        answered: bool,
-        malformed: bool,
-    ) -> Failed {
+    fn send_failed(&self, error: SendError, reused: bool) -> Failed {
         if let Payload::Streaming(source, _) = &self.head.payload
             && let Some(fault) = source.fault.get()
         {
@@ -522,9 +500,7 @@ impl Sender<'_> {
                 false,
             );
         }
-        // A connection that ends before a byte of the answer is closed, not malformed.
-        let malformed = malformed && answered;
-        if malformed || error.error.as_ref().is_some_and(hyper::Error::is_parse) {
+        if error.malformed {
             return Failed::new(
                 Rejection::Protocol,
                 Failure::AfterResponse,
@@ -532,9 +508,9 @@ impl Sender<'_> {
                 true,
             );
         }
-        let failure = if error.unsent.is_some() {
+        let failure = if error.unsent {
             Failure::NotSent
-        } else if answered {
+        } else if error.answered {
             Failure::AfterResponse
         } else if reused {
             Failure::ReusedClosed

@@ -242,10 +242,9 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
     let mut read = 0;
     match lease {
         Lease::H1(mut connection) => {
-            let response = connection.send(request).await.map_err(|_| ())?;
-            let (parts, incoming) = response.into_parts();
+            let parts = connection.send(request).await.map_err(|_| ())?;
             let mut reader = UsageReader::new(kind(&parts));
-            let mut body = H1Body::new(incoming, connection);
+            let mut body = H1Body::new(connection);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
                 if let Some(data) = frame.map_err(|_| ())?.data_ref() {
                     read += data.len();

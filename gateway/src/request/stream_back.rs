@@ -326,8 +326,8 @@ impl StreamBack {
                 let _ = self.whole(None);
                 self.poll_tail(cx)
             }
-            Poll::Ready(Some(Err(_))) => {
-                let flag = if self.body.malformed() {
+            Poll::Ready(Some(Err(broken))) => {
+                let flag = if broken.malformed {
                     Flag::UpstreamProtocolError
                 } else {
                     Flag::UpstreamReset

@@ -114,20 +114,18 @@ async fn ask(
     let Deadlines { connect, first_byte, idle, total } = route.deadlines;
     let until = Until { deadline: record.started() + total };
     let open = OpenConnection::new(backend, cx.worker.id);
-    let connecting = connect::connect_http1(endpoint, limits);
+    let connecting = connect::connect_http1(endpoint);
     let connected = tokio::time::timeout_at(until.in_time(connect), connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
     endpoint.reached(!connected.as_ref().is_err_and(ConnectError::is_unreachable));
-    let (io, wire) = match connected {
-        Ok(Connected::H1 { io, wire }) => (io, wire),
-        Ok(Connected::H2 { .. }) => return Err(Rejection::Protocol),
+    let stream = match connected {
+        Ok(Connected::H1(stream)) => stream,
+        Ok(Connected::H2(_)) => return Err(Rejection::Protocol),
         Err(ConnectError::TimedOut) => return Err(Rejection::ConnectTimeout),
         Err(_) => return Err(Rejection::ConnectFailed),
     };
-    let mut connection = H1::handshake(io, wire, Arc::clone(endpoint), open)
-        .await
-        .map_err(|_| Rejection::ConnectFailed)?;
+    let mut connection = H1::new(stream, limits, Arc::clone(endpoint), open);
     let mut request =
         outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty)?;
     let headers = request.headers_mut();
@@ -135,16 +133,13 @@ async fn ask(
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     record.sent();
     let sending = connection.send_upgrade(request);
-    let response = until.wait(first_byte, sending).await?.map_err(|_| Rejection::Closed)?;
-    let (parts, incoming) = response.into_parts();
+    let parts = until.wait(first_byte, sending).await?.map_err(|_| Rejection::Closed)?;
     record.first_byte(parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        drop(incoming);
-        until.wait(idle, connection.finish_upgrade()).await?;
         return Ok((parts, Some(connection), bytes::Bytes::new()));
     }
     // A refusal is short; it is read whole and passed on.
-    let mut body = H1Body::new(incoming, connection);
+    let mut body = H1Body::new(connection);
     let mut refusal = bytes::BytesMut::new();
     loop {
         let next = std::future::poll_fn(|cx| body.poll_frame(cx));

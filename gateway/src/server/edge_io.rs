@@ -122,6 +122,8 @@ impl<S> EdgeIo<S> {
         buf.put_slice(&self.held[..n]);
         self.held.drain(..n);
         self.cleared -= n;
+        // What is left waits for the end of the request that was passed on.
+        self.conn.holds.set(!self.held.is_empty());
         if self.held.is_empty() {
             // An idle connection holds no buffer.
             self.held = Vec::new();
@@ -277,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EdgeIo<S> {
                     if passed < fresh.len() {
                         this.held.extend_from_slice(&fresh[passed..]);
                         buf.set_filled(before + passed);
+                        this.conn.holds.set(passed > 0);
                     }
                     this.note_head();
                     this.note_fault();

@@ -20,13 +20,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::backends::connect::Local;
-use crate::backends::h1::HYPER_FIELDS;
 use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::{Conn, Kick};
 use crate::server::edge_io::EdgeIo;
 use crate::server::gather::Gather;
 use crate::telemetry::counters::{Closed, bump};
 use crate::worker::Worker;
+
+/// Header fields that hyper takes if nothing is said. Told any number, it puts the table of each head
+/// on the heap; so it is told only a larger one.
+const HYPER_FIELDS: usize = 100;
 
 /// Bytes of a refused body that are read after the answer, and for how long (T03): a close with
 /// unread bytes would reset the connection and could destroy the answer on its way.

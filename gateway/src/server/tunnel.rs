@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::backends::h1::OpenConnection;
-use crate::backends::wire::BackendIo;
+use crate::backends::stream::Stream;
 use crate::clock;
 use crate::request::dispatch::Busy;
 use crate::request::{Record, upgrade};
@@ -15,7 +15,7 @@ use crate::request::{Record, upgrade};
 /// The backend's side of a tunnel, waiting for the client's.
 pub struct Tunnel {
     /// Stream.
-    pub stream: BackendIo,
+    pub stream: Stream,
     /// Bytes that came with the 101.
     pub early: Bytes,
     /// Ends with the tunnel.

@@ -8,8 +8,25 @@ use super::{Fault, HeadLimits, octets};
 /// Most informational responses before a final one.
 const INFORMATIONAL: u8 = 8;
 
+/// What the next bytes of a connection to a backend are; see [`ResponseFraming::next`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// More must be read first; or no response is outstanding, and none came.
+    Nothing,
+    /// The whole head of an informational response: so many bytes.
+    Informational(usize),
+    /// The whole head of the response, its closing empty line included.
+    Head(usize),
+    /// Content.
+    Data(usize),
+    /// Lines around chunks; nothing for the reader.
+    Frame(usize),
+    /// The whole trailer section, its closing empty line included.
+    Trailers(usize),
+}
+
 /// The framing of a connection to a backend, which carries one request at a time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResponseFraming {
     limits: HeadLimits,
     phase: Phase,
@@ -95,6 +112,57 @@ impl ResponseFraming {
                     return if passed == 0 { Err(fault) } else { Ok(passed) };
                 }
             }
+        }
+    }
+
+    /// What `bytes` begin with. As many as the answer says must leave them before the next call.
+    ///
+    /// * `bytes`: all that was read and not yet taken.
+    ///
+    /// [`Self::scan`] for a reader who parses nothing again: heads and trailers were found valid
+    /// (each line but the first is a token, a colon and text, and ends with CRLF), content is
+    /// without the lines of chunks.
+    ///
+    /// # Errors
+    ///
+    /// The first fault, and the same again at each later call: nothing is taken after it.
+    #[inline]
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let before = self.phase;
+        let count = self.step(bytes).inspect_err(|&fault| self.fault = Some(fault))?;
+        Ok(match before {
+            _ if count == 0 => Piece::Nothing,
+            Phase::StatusLine | Phase::Fields if self.phase == Phase::StatusLine => {
+                Piece::Informational(count)
+            }
+            Phase::StatusLine | Phase::Fields => Piece::Head(count),
+            Phase::Body(Body::Fixed(_) | Body::ChunkData(_) | Body::UntilClose) | Phase::Tunnel => {
+                Piece::Data(count)
+            }
+            Phase::Body(Body::Trailers) => Piece::Trailers(count),
+            Phase::Body(Body::ChunkSize | Body::ChunkEnd | Body::Ended) | Phase::Idle => {
+                Piece::Frame(count)
+            }
+        })
+    }
+
+    /// The fault that taking all of `bytes` would come to, if they have one: known before their
+    /// content is passed on.
+    pub fn foresee(&self, bytes: &[u8]) -> Option<Fault> {
+        let mut ahead = self.clone();
+        let _ = ahead.scan(bytes);
+        ahead.fault
+    }
+
+    /// Content that is left, where the response's head says how much there is.
+    pub fn content_left(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Idle | Phase::Body(Body::Ended) => Some(0),
+            Phase::Body(Body::Fixed(left)) => Some(left),
+            Phase::StatusLine | Phase::Fields | Phase::Body(_) | Phase::Tunnel => None,
         }
     }
 

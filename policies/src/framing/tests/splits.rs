@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{Fate, LIMITS, To, expecting, requests, response};
-use crate::framing::{HeadLimits, RequestFraming};
+use super::{Fate, LIMITS, To, expecting, feed, requests, response};
+use crate::framing::{HeadLimits, Piece, RequestFraming, ResponseFraming};
 
 /// Small enough to be run into.
 const TIGHT: HeadLimits = HeadLimits { target_bytes: 12, header_bytes: 90, header_fields: 4 };
@@ -111,6 +111,74 @@ fn to() -> impl Strategy<Value = To> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn a_reader_of_pieces_takes_what_a_scan_lets_pass(
+        bytes in wire(),
+        lengths in lengths(),
+        limits in limits(),
+        to in to(),
+    ) {
+        let scanned = response(&mut expecting(limits, to), [&bytes[..]]);
+        let next = |framing: &mut ResponseFraming, bytes: &[u8]| {
+            Ok(match framing.next(bytes)? {
+                Piece::Nothing => 0,
+                Piece::Informational(count)
+                | Piece::Head(count)
+                | Piece::Data(count)
+                | Piece::Frame(count)
+                | Piece::Trailers(count) => count,
+            })
+        };
+        let taken = feed(&mut expecting(limits, to), cut(&bytes, &lengths), next, |_| false);
+        prop_assert_eq!(&taken, &scanned);
+        prop_assert_eq!(expecting(limits, to).foresee(&bytes), scanned.fault);
+    }
+
+    #[test]
+    fn pieces_give_back_what_was_put_into_chunks(
+        data in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..60), 0..6),
+        trailers in "(X[a-z]{0,5}:[ -~]{0,9}\r\n){0,2}",
+        lengths in lengths(),
+    ) {
+        let head = "HTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut bytes = head.as_bytes().to_vec();
+        for chunk in &data {
+            bytes.extend_from_slice(format!("{:x};x=y\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
+        let (mut heads, mut content, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let mut framing = expecting(LIMITS, To::Get);
+        let mut kept = Vec::new();
+        for piece in cut(&bytes, &lengths) {
+            kept.extend_from_slice(piece);
+            loop {
+                let taken = match framing.next(&kept).unwrap() {
+                    Piece::Nothing => break,
+                    Piece::Informational(count) | Piece::Head(count) => {
+                        heads.extend_from_slice(&kept[..count]);
+                        count
+                    }
+                    Piece::Data(count) => {
+                        content.extend_from_slice(&kept[..count]);
+                        count
+                    }
+                    Piece::Frame(count) => count,
+                    Piece::Trailers(count) => {
+                        ends.extend_from_slice(&kept[..count]);
+                        count
+                    }
+                };
+                kept.drain(..taken);
+            }
+        }
+        prop_assert_eq!(heads, head.as_bytes());
+        prop_assert_eq!(content, data.concat());
+        prop_assert_eq!(ends, format!("{trailers}\r\n").into_bytes());
+        prop_assert!(framing.finished() && kept.is_empty());
+    }
 
     #[test]
     fn splitting_changes_no_verdict_on_requests(

@@ -1,0 +1,128 @@
+//! Heads, chunk lines and trailers of HTTP/1.1, as bytes and as values.
+//!
+//! What is read here was found valid by `policies::framing` before, line by line.
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request};
+
+/// Appends the head of a request. Its target is in origin form. `length` is that of its content;
+/// without one the content is chunked: whether so is the answer.
+pub(super) fn write(out: &mut Vec<u8>, head: &request::Parts, length: Option<u64>) -> bool {
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(
+        head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes(),
+    );
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_fields(out, &head.headers);
+    let chunked = length.is_none();
+    if chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    chunked
+}
+
+fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the line before a chunk of `length` bytes.
+pub(super) fn begin_chunk(out: &mut Vec<u8>, length: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let length = length as u64;
+    let digits = (64 - length.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = (length >> (4 * place)) & 0xf;
+        out.push(DIGITS.get(usize::try_from(digit).unwrap_or(0)).copied().unwrap_or(b'0'));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of chunked content.
+pub(super) fn end_chunks(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        write_fields(out, trailers);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The head of a response, and whether the connection may carry another request after it. `None` if
+/// it is not one; that was ruled out before.
+pub(super) fn read(head: &Bytes) -> Option<(Parts, bool)> {
+    let http11 = head.get(..8)? == b"HTTP/1.1";
+    let status = StatusCode::from_bytes(head.get(9..12)?).ok()?;
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = status;
+    parts.version = if http11 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let first = memchr::memchr(b'\n', head)? + 1;
+    parts.headers = fields(head, first)?;
+    let says = |option: &[u8]| {
+        parts
+            .headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|word| word.trim_ascii().eq_ignore_ascii_case(option))
+    };
+    let keep = if http11 { !says(b"close") } else { says(b"keep-alive") };
+    Some((parts, keep))
+}
+
+/// Field lines from `at` up to the empty line, as a map. Values are slices of `lines`.
+pub(super) fn fields(lines: &Bytes, at: usize) -> Option<HeaderMap> {
+    let count = memchr::memchr_iter(b'\n', lines.get(at..)?).count();
+    // A few more are added on the way to the client.
+    let mut map = HeaderMap::with_capacity(count + 2);
+    let mut begin = at;
+    for feed in memchr::memchr_iter(b'\n', lines.get(at..)?) {
+        let line = lines.get(begin..at + feed)?.strip_suffix(b"\r")?;
+        if line.is_empty() {
+            return Some(map);
+        }
+        let colon = memchr::memchr(b':', line)?;
+        let value = line.get(colon + 1..)?.trim_ascii();
+        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        map.append(name, HeaderValue::from_maybe_shared(lines.slice_ref(value)).ok()?);
+        begin = at + feed + 1;
+    }
+    Some(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_is_written_and_values_keep_their_bytes() {
+        let head = Bytes::from_static(
+            b"HTTP/1.1 207 Multi\r\nA:  x y \t\r\nb:\r\na: \xff\r\nConnection: x, CLOSE\r\n\r\n",
+        );
+        let (parts, keep) = read(&head).unwrap();
+        assert_eq!((parts.status.as_u16(), keep), (207, false));
+        let a: Vec<_> = parts.headers.get_all("a").iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(a, [&b"x y"[..], b"\xff"]);
+        assert_eq!(parts.headers.get("b").unwrap().as_bytes(), b"");
+        let (_, keep) = read(&Bytes::from_static(b"HTTP/1.0 200\r\n\r\n")).unwrap();
+        assert!(!keep);
+        let kept = b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n";
+        assert!(read(&Bytes::from_static(kept)).unwrap().1);
+    }
+
+    #[test]
+    fn chunks_are_written_with_their_sizes() {
+        let mut out = Vec::new();
+        for length in [1, 15, 16, 255, 4096, 65_536] {
+            begin_chunk(&mut out, length);
+        }
+        end_chunks(&mut out, None);
+        assert_eq!(out, b"1\r\nf\r\n10\r\nff\r\n1000\r\n10000\r\n0\r\n\r\n");
+    }
+}

@@ -9,11 +9,14 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use policies::framing::{Fault, HeadLimits, ResponseFraming};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use crate::clock;
 
 /// What a connection to a backend runs over.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Wire {
     pub answered: Cell<bool>,
     /// Bytes written for the present request.
     pub written: Cell<u64>,
+    /// When the last of them were: one look at the clock beside a system call.
+    pub written_at: Cell<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -52,7 +57,16 @@ impl Wire {
             fault: Cell::new(None),
             answered: Cell::new(false),
             written: Cell::new(0),
+            written_at: Cell::new(None),
         })
+    }
+
+    fn wrote(&self, bytes: usize) {
+        self.written.set(self.written.get() + bytes as u64);
+        // On HTTP/2 the bytes are of many requests.
+        if self.framing.borrow().is_some() {
+            self.written_at.set(Some(clock::now()));
+        }
     }
 
     /// A request is about to be written.
@@ -62,6 +76,7 @@ impl Wire {
         }
         self.answered.set(false);
         self.written.set(0);
+        self.written_at.set(None);
     }
 
     /// A request that asks for an upgrade is about to be written.
@@ -71,6 +86,7 @@ impl Wire {
         }
         self.answered.set(false);
         self.written.set(0);
+        self.written_at.set(None);
     }
 
     /// Why the bytes behind a head that was passed on will be refused, where that is known already:
@@ -245,7 +261,7 @@ impl AsyncWrite for BackendIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let n = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.wire.written.set(this.wire.written.get() + n as u64);
+        this.wire.wrote(n);
         Poll::Ready(Ok(n))
     }
 
@@ -256,7 +272,7 @@ impl AsyncWrite for BackendIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let n = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.wire.written.set(this.wire.written.get() + n as u64);
+        this.wire.wrote(n);
         Poll::Ready(Ok(n))
     }
 

@@ -101,9 +101,11 @@ async fn ask(
     };
     let open = OpenConnection::new(backend, cx.worker.id);
     let connecting = connect::connect_http1(backend, endpoint, limits);
+    record.connecting();
     let connected = tokio::time::timeout(route.deadlines.connect, connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
+    record.connected();
     let (io, wire) = match connected {
         Ok(Connected::H1 { io, wire }) => (io, wire),
         Ok(Connected::H2 { .. }) => return Err(Rejection::Protocol),

@@ -931,7 +931,8 @@ pub(in crate::store) mod tests {
         assert_eq!(full.len(), empty.len());
         assert!(full.len() > 55);
         for (full, empty) in full.iter().zip(&empty) {
-            assert_ne!(full, empty);
+            // What only spans are made of is not kept.
+            assert_eq!(full == empty, full.starts_with("    spans: "), "{full}");
         }
     }
 

@@ -142,12 +142,12 @@ pub fn spawn(
         return Ok((sender, Shutdown { stop, done, task: None, counts }));
     }
     // The gRPC client wants to see a runtime when it is made.
-    let mut exporter = {
+    let (mut exporter, cause) = {
         let _inside = runtime.enter();
         transport::exporter(&settings)?
     };
     exporter.set_resource(&resource(boot));
-    Ok(start(exporter, &settings, &runtime, counts))
+    Ok(start(exporter, &settings, &runtime, counts, cause))
 }
 
 fn start(
@@ -155,11 +155,12 @@ fn start(
     settings: &Settings,
     runtime: &Handle,
     counts: Arc<SpanCounts>,
+    cause: transport::Cause,
 ) -> (SpanSender, Shutdown) {
     let (sender, queue) = mpsc::channel(settings.queue);
     let (stop, stopped) = oneshot::channel();
     let (finished, done) = std::sync::mpsc::channel();
-    let export = Export::new(exporter, queue, settings, Arc::clone(&counts));
+    let export = Export::new(exporter, queue, settings, Arc::clone(&counts), cause);
     let task = runtime.spawn(async move {
         export.run(stopped).await;
         let _ = finished.send(());

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::SpanCounts;
 use super::settings::Settings;
+use super::transport::Cause;
 use crate::clock;
 use crate::telemetry::logs::{Severity, event};
 
@@ -27,6 +28,7 @@ pub(super) struct Export<E> {
     // When a failure was last told, and how many spans were lost since.
     said: Option<Instant>,
     lost: u64,
+    cause: Cause,
 }
 
 impl<E: SpanExporter> Export<E> {
@@ -36,9 +38,10 @@ impl<E: SpanExporter> Export<E> {
         queue: mpsc::Receiver<SpanData>,
         settings: &Settings,
         counts: Arc<SpanCounts>,
+        cause: Cause,
     ) -> Self {
         let &Settings { batch, delay, timeout, .. } = settings;
-        Self { exporter, queue, batch, delay, timeout, counts, said: None, lost: 0 }
+        Self { exporter, queue, batch, delay, timeout, counts, said: None, lost: 0, cause }
     }
 
     /// Works until it is told to stop and the queue is empty.
@@ -96,6 +99,10 @@ impl<E: SpanExporter> Export<E> {
             return;
         }
         self.said = Some(clock::now());
+        let error = match self.cause.lock().take() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_owned(),
+        };
         event(
             Severity::Warn,
             "weir.telemetry.export_failed",

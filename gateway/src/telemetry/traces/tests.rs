@@ -199,12 +199,12 @@ fn text_of(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue], key:
 /// Sends three requests to a collector; what it got, in one batch.
 fn sent(settings: &Settings, runtime: &tokio::runtime::Runtime) -> Arc<SpanCounts> {
     let counts = Arc::<SpanCounts>::default();
-    let mut exporter = {
+    let (mut exporter, cause) = {
         let _inside = runtime.enter();
         transport::exporter(settings).unwrap()
     };
     exporter.set_resource(&resource([0x5a; 16]));
-    let (sender, shutdown) = start(exporter, settings, runtime.handle(), counts);
+    let (sender, shutdown) = start(exporter, settings, runtime.handle(), counts, cause);
     assert!(sender.send(&served()));
     assert!(sender.send(&Row { attempts: 0, ..served() }));
     shutdown.shutdown();
@@ -350,8 +350,13 @@ fn scripted(
 ) -> (SpanSender, Shutdown, Arc<Mutex<Vec<usize>>>) {
     let batches = Arc::<Mutex<Vec<usize>>>::default();
     let exporter = Scripted { batches: Arc::clone(&batches), fails, hangs };
-    let (sender, shutdown) =
-        start(exporter, &settings, runtime.handle(), Arc::<SpanCounts>::default());
+    let (sender, shutdown) = start(
+        exporter,
+        &settings,
+        runtime.handle(),
+        Arc::<SpanCounts>::default(),
+        Default::default(),
+    );
     (sender, shutdown, batches)
 }
 

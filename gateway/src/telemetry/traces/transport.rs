@@ -69,11 +69,15 @@ fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// Why the last request to a collector failed, where the exporter does not repeat it.
+pub(super) type Cause = Arc<parking_lot::Mutex<Option<String>>>;
+
 /// What sends batches. To be called inside a runtime.
 ///
 /// # Errors
 /// Settings that cannot be used.
-pub(super) fn exporter(settings: &Settings) -> Result<SpanExporter, String> {
+pub(super) fn exporter(settings: &Settings) -> Result<(SpanExporter, Cause), String> {
+    let cause = Cause::default();
     let named = match &settings.certificate {
         Some(path) => {
             let pem = std::fs::read(path)
@@ -96,7 +100,7 @@ pub(super) fn exporter(settings: &Settings) -> Result<SpanExporter, String> {
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(&settings.endpoint)
             .with_timeout(settings.answer)
-            .with_http_client(Collector::new(tls, settings.answer))
+            .with_http_client(Collector::new(tls, settings.answer, Arc::clone(&cause)))
             .build()
     } else {
         let builder =
@@ -111,7 +115,7 @@ pub(super) fn exporter(settings: &Settings) -> Result<SpanExporter, String> {
         }
         .build()
     };
-    built.map_err(|error| error.to_string())
+    built.map(|exporter| (exporter, cause)).map_err(|error| error.to_string())
 }
 
 fn connector(roots: RootCertStore) -> Result<TlsConnector, String> {
@@ -131,6 +135,7 @@ struct Collector {
     tls: Option<TlsConnector>,
     timeout: Duration,
     kept: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    cause: Cause,
 }
 
 impl std::fmt::Debug for Collector {
@@ -148,13 +153,18 @@ impl HttpClient for Collector {
         'a: 'b,
         Self: 'b,
     {
-        Box::pin(async move { tokio::time::timeout(self.timeout, self.send(request)).await? })
+        Box::pin(async move {
+            let answer = tokio::time::timeout(self.timeout, self.send(request)).await;
+            let answer = answer.unwrap_or_else(|_| Err("no answer in time".into()));
+            *self.cause.lock() = answer.as_ref().err().map(ToString::to_string);
+            answer
+        })
     }
 }
 
 impl Collector {
-    fn new(tls: Option<TlsConnector>, timeout: Duration) -> Self {
-        Self { tls, timeout, kept: Mutex::default() }
+    fn new(tls: Option<TlsConnector>, timeout: Duration, cause: Cause) -> Self {
+        Self { tls, timeout, kept: Mutex::default(), cause }
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {

@@ -73,7 +73,7 @@ pub struct RecorderCounts {
     pub commit_sum_micros: AtomicU64,
     /// Access lines that found their writer busy.
     pub lines_dropped: AtomicU64,
-    /// Spans that found their queue full.
+    /// Spans of rows that found the queue full.
     pub spans_dropped: AtomicU64,
 }
 
@@ -139,14 +139,31 @@ impl Recorder {
     ) {
         let assigned = row.outcome.is_some() && row.seq > 0;
         let urgent = ack.is_some();
-        if self.queue.push(Item { row, worker, ack }).is_err() && assigned {
-            bump(&counters.queue_full, 1);
+        if let Err(item) = self.queue.push(Item { row, worker, ack }) {
+            self.spans_lost(&item.row);
+            if assigned {
+                bump(&counters.queue_full, 1);
+            }
         }
         if assigned {
             bump(&counters.finished, 1);
         }
         if urgent && let Some(thread) = &*self.thread.lock() {
             thread.unpark();
+        }
+    }
+
+    /// Hands over what is known of a copy to a shadow, for its span. Never waits; without room the
+    /// span is lost and counted.
+    pub fn copy_ended(&self, worker: usize, row: Box<Row>) {
+        if let Err(item) = self.queue.push(Item { row, worker, ack: None }) {
+            self.spans_lost(&item.row);
+        }
+    }
+
+    fn spans_lost(&self, row: &Row) {
+        if row.sampled {
+            self.counts.spans_dropped.fetch_add(row.span_count() as u64, Relaxed);
         }
     }
 
@@ -269,15 +286,15 @@ impl Drain {
             }
             let row = &*item.row;
             let failed = row.outcome != Some(policies::Outcome::Ok);
-            if !self.lines.is_off() && (failed || !self.only_errors) {
+            if !row.spans.copy && !self.lines.is_off() && (failed || !self.only_errors) {
                 let stored = self.durability != Durability::Off && self.retry_at.is_none();
                 access_line::write(row, stored, self.lines.buffer());
             }
             if row.sampled
                 && let Some(spans) = &self.spans
-                && !spans.send(row)
             {
-                self.counts.spans_dropped.fetch_add(1, Relaxed);
+                // Without room they are lost, and counted there.
+                let _ = spans.send(row);
             }
             if row.outcome.is_none() || row.seq == 0 {
                 self.recycle(item, true);

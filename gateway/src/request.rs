@@ -85,6 +85,7 @@ async fn answer(
         return Ok(Answer::Own(own));
     }
     let caller = authenticate::authenticate(cx, &mut head, record)?;
+    trace::begin(cx, caller, &mut head, record);
     admit::early(cx, caller, record.ahead())?;
     let Some(place) = find_route::find_route(cx, &mut head, record).await? else {
         return models::list(cx, &head, caller);
@@ -94,11 +95,14 @@ async fn answer(
     record.inspect = caller.role.allows(policies::Permission::ExperimentInspect);
     record.admitted(cx, place, places);
     payload::prepare(cx, route, &mut head, record).await?;
+    if let Some((model, _)) = head.payload.peeked().and_then(|peeked| peeked.model.as_ref()) {
+        record.model(model);
+    }
     let assignment = assign::assign(cx, route, caller, &head, record)?;
     record.assigned(cx, place, &assignment);
-    trace::begin(cx, caller, &mut head, record);
+    trace::tell(cx, &mut head, record.row());
 
-    let copies = shadow::fork(cx, route, &head);
+    let copies = shadow::fork(cx, route, &head, record.row());
     if head.upgrade {
         return upgrade::dispatch(cx, route, &assignment, head, record).await.map(Answer::Upgrade);
     }

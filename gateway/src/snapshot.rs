@@ -49,7 +49,8 @@ pub struct Snapshot {
     pub sample_errors: bool,
     /// Signs receipts.
     pub receipt_key: [u8; 32],
-    /// Model names that routes ask for, interned: what `GET /v1/models` lists.
+    /// Model names that routes ask for or backends are given, interned: the only ones that
+    /// telemetry repeats from a request.
     pub models: HashMap<Box<str>, Name>,
 }
 
@@ -180,6 +181,7 @@ pub fn build(plan: &Plan, parts: Parts<'_>, backends: &Backends, tallies: &Talli
         .routes
         .iter()
         .filter_map(|route| route.rule.model.as_deref())
+        .chain(plan.backends.iter().filter_map(|backend| backend.model.as_deref()))
         .map(|model| (Box::from(model), intern(model)))
         .collect();
     Snapshot {

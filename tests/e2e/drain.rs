@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 use tokio::net::TcpStream;
 use weir_tests::gateway::Prepared;
-use weir_tests::{Backend, Client, backend, gateway, millis, seconds, until_async};
+use weir_tests::{Backend, Client, backend, gateway, millis, seconds, until, until_async};
 
 use crate::durability::Load;
 use crate::recording::{database, is_stored, split};
@@ -88,6 +88,66 @@ async fn f24_a_second_sigterm_hurries_and_what_is_cut_is_recorded() {
     assert!(answer.error.is_some(), "a part must not look like the whole");
     let database = database(&prepared.dir);
     assert!(is_stored(&database, &id));
+}
+
+/// Once these were recorded as clients that had left, with 499.
+#[tokio::test]
+async fn f24_what_the_end_of_a_drain_cuts_is_a_reset_of_ours() {
+    let model = backend()
+        .openai("m")
+        .pieces(1_000)
+        .gap(millis(50))
+        .on("/rest/silent", backend().stalls())
+        .start()
+        .await;
+    let mut gateway = gateway(split(&model, &model)).start().await;
+    let mut streams = Vec::new();
+    for client in [gateway.client(), gateway.client().h2()] {
+        streams.push(client.post("/v1/chat/completions", streamed()).open().await.unwrap());
+        tokio::spawn(client.get("/rest/silent").attempt());
+    }
+    // Not assigned yet: its body is waited for.
+    let mut raw = gateway.raw().await;
+    let key = &gateway.client_key;
+    raw.send(format!(
+        "POST /rest/half HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\
+         expect: 100-continue\r\ncontent-length: 100\r\n\r\n"
+    ))
+    .await
+    .unwrap();
+    let asked = raw.read_exactly(21, seconds(3)).await.unwrap();
+    assert_eq!(asked, b"HTTP/1.1 100 Continue");
+    // One that left by itself before is still told apart.
+    let left = gateway.client().get("/rest/silent").within(millis(100)).attempt().await;
+    assert!(left.is_err());
+    until(seconds(3), || gateway.access_lines().len() == 1).await;
+    until(seconds(3), || model.calls() == 5).await;
+
+    let running = gateway.running.take().unwrap();
+    tokio::task::spawn_blocking(move || running.stop()).await.unwrap();
+    let lines = gateway.access_lines();
+    let of = |path: &str| -> Vec<_> {
+        lines.iter().skip(1).filter(|line| line["url.path"] == path).collect()
+    };
+    assert_eq!(
+        (&lines[0]["flags"], &lines[0]["outcome"]),
+        (&json!("DC"), &json!("client_aborted"))
+    );
+    let (begun, silent) = (of("/v1/chat/completions"), of("/rest/silent"));
+    assert_eq!((begun.len(), silent.len()), (2, 2), "{lines:#?}");
+    for line in begun.iter().chain(&silent) {
+        assert_eq!(line["outcome"], "gateway_error", "{line}");
+        assert_eq!((&line["flags"], &line["error.type"]), (&json!("LR"), &json!("local_reset")));
+    }
+    assert!(begun.iter().all(|line| line["http.response.status_code"] == 200));
+    assert!(silent.iter().all(|line| line.get("http.response.status_code").is_none()));
+    let half = of("/rest/half");
+    assert_eq!(half.len(), 1, "{lines:#?}");
+    assert_eq!((&half[0]["flags"], half[0].get("outcome")), (&json!("LR"), None));
+    let database = database(&gateway.prepared.dir);
+    for stream in &streams {
+        assert!(is_stored(&database, stream.header("x-request-id").unwrap()));
+    }
 }
 
 /// A rolling restart: whoever keeps asking, and connects anew when refused, sees no failed request.

@@ -18,6 +18,7 @@ mod wire_limits;
 mod wire_smuggling;
 mod wire_streams;
 mod telemetry;
+mod traces;
 mod failure_times;
 mod failure_broken;
 mod failure_pools;

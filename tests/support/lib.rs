@@ -7,6 +7,7 @@
 //! - [`fault_proxy()`]: a network that delays, starves, swallows and cuts;
 //! - [`Client`]: HTTP/1.1 and HTTP/2, with the times of every chunk;
 //! - [`RawClient`]: exact bytes and frames, for clients that break the protocol;
+//! - [`Collector`]: a collector of OpenTelemetry that keeps what it gets;
 //! - [`until()`]: waiting for a condition instead of sleeping for luck.
 //!
 //! Servers listen on port 0 and run on threads of their own, so that a test which blocks or pauses
@@ -33,6 +34,7 @@ pub mod client;
 pub mod raw_client;
 pub mod gateway;
 pub mod process;
+pub mod collector;
 
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub use backend::raw::{RawBackend, RawScript, raw_backend, raw_script};
 pub use backend::{Backend, BackendBuilder, Seen, backend};
 pub use certificates::{Authority, Pair};
 pub use client::{Answer, Client, Failure, together};
+pub use collector::Collector;
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use gateway::{Gateway, GatewayBuilder, gateway};
 pub use process::{Process, weir};

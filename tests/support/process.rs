@@ -71,11 +71,20 @@ impl Prepared {
     /// # Panics
     /// If it ends before, or does not serve within ten seconds.
     pub async fn spawn(&self) -> Process {
+        self.spawn_with(&[]).await
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Panics
+    /// As [`Self::spawn`].
+    pub async fn spawn_with(&self, variables: &[(&str, &str)]) -> Process {
         let began = Instant::now();
         let mut child = Command::new(weir_program())
             .args(["serve", "--config"])
             .arg(&self.file)
             .env("WEIR_ADMIN_KEY", ADMIN_KEY)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -67,7 +67,7 @@ pub(crate) struct Server {
     /// Path that answers 200 without a credential on the edge, for load balancers.
     pub(crate) health_path: Option<At<String>>,
     /// Peers (networks such as `10.0.0.0/8`, or addresses) whose `x-forwarded-*` and
-    /// `x-weir-shadow` headers are believed.
+    /// `x-weir-shadow` headers are believed, and whose traces are continued.
     pub(crate) trusted_peers: Option<At<Vec<At<String>>>>,
     /// Limits of the wire. All have defaults; none can be switched off.
     pub(crate) limits: Option<At<Limits>>,
@@ -208,7 +208,9 @@ pub(crate) struct Telemetry {
     /// Which requests are traced.
     pub(crate) sample: Option<At<Sample>>,
     /// OTLP endpoint for traces, `http://…` or `https://…`. Default: the standard variables
-    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT`. Over TLS the
+    /// collector's certificate must be vouched for by the authorities in the file that
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE` names, else by a public one.
     pub(crate) otlp: Option<At<String>>,
 }
 

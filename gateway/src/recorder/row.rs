@@ -8,8 +8,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use policies::outcome::{Flag, Outcome, RejectReason};
+use policies::trace_context::TraceContext;
 
 use crate::names::Name;
+
+/// Attempts that a row keeps besides the last: two at the variant's backend, two at control's.
+pub const MOST_EARLIER: usize = 3;
 
 /// A duration in whole microseconds that may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -56,6 +60,43 @@ impl Protocol {
             Self::Http2 => "2",
         }
     }
+}
+
+/// One attempt at a backend that another one followed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempt {
+    /// Its span.
+    pub span_id: [u8; 8],
+    /// Backend.
+    pub backend: Option<Name>,
+    /// Address.
+    pub endpoint: Option<SocketAddr>,
+    /// Whether it used an existing connection.
+    pub reused: bool,
+    /// Why it failed.
+    pub failed: Option<Flag>,
+    /// End of the head to its beginning.
+    pub began: Micros,
+    /// End of the head to its end.
+    pub ended: Micros,
+}
+
+/// What only spans are made of, and nobody stores. Held in place: a request that is not sampled
+/// allocates nothing for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpanFacts {
+    /// What the caller's `traceparent` said, if its trace is not continued.
+    pub link: Option<TraceContext>,
+    /// Whether the low bytes of the trace id are random.
+    pub random: bool,
+    /// End of the head to the beginning of the last attempt.
+    pub began: Micros,
+    /// Why the last attempt failed, if it did before an answer.
+    pub failed: Option<Flag>,
+    /// Attempts before the last one, the first first; `Row::attempts` says how many there are.
+    pub earlier: [Attempt; MOST_EARLIER],
+    /// Whether the row tells of a copy to a shadow: it has one span, no line, and no outcome.
+    pub copy: bool,
 }
 
 /// One request, over. Text fields are empty where unknown.
@@ -156,7 +197,7 @@ pub struct Row {
     /// Whether the body ended as the backend meant it.
     pub complete: bool,
 
-    /// Model the client asked for, clamped to a configured name.
+    /// Model the client asked for, clamped to a configured name, else `_other`.
     pub request_model: Option<Name>,
     /// Model the backend named.
     pub response_model: String,
@@ -175,7 +216,7 @@ pub struct Row {
     pub t_auth: Micros,
     /// Waiting for a connection.
     pub t_connect: Micros,
-    /// Head and body written to the backend.
+    /// Connection had to the last byte of head and body written to it; HTTP/1.1 only.
     pub t_send: Micros,
     /// End of head to first response byte from the backend.
     pub t_first_byte: Micros,
@@ -190,6 +231,9 @@ pub struct Row {
 
     /// Whether a copy went to a shadow.
     pub shadow: bool,
+
+    /// What only spans are made of.
+    pub spans: SpanFacts,
 }
 
 impl Default for Row {
@@ -255,11 +299,23 @@ impl Default for Row {
             t_total: Micros::NONE,
             t_gateway: Micros::NONE,
             shadow: false,
+            spans: SpanFacts::default(),
         }
     }
 }
 
 impl Row {
+    /// Attempts before the last one.
+    pub fn earlier(&self) -> &[Attempt] {
+        let count = (self.attempts as usize).saturating_sub(1).min(MOST_EARLIER);
+        &self.spans.earlier[..count]
+    }
+
+    /// Spans that it has if it is sampled.
+    pub fn span_count(&self) -> usize {
+        if self.spans.copy || self.attempts == 0 { 1 } else { 2 + self.earlier().len() }
+    }
+
     /// Back to the beginning, keeping the capacity of the text fields.
     pub fn clear(&mut self) {
         let mut texts = [

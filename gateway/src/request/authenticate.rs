@@ -17,10 +17,14 @@ pub fn authenticate<'a>(
     record: &mut Record,
 ) -> Result<&'a KeyEntry, Rejection> {
     let counters = cx.worker.counters();
+    let began = clock::now();
+    // Expiry is a matter of seconds: the time at which the head was complete will do.
+    let now = i64::try_from(record.row().started_unix_nanos / 1_000_000_000).unwrap_or(i64::MAX);
     let presented = credential_of(&head.headers).map_err(Denied::from);
     let found = presented
         .and_then(|key| key.ok_or(Denied::Missing))
-        .and_then(|key| cx.snapshot.keys.find(key, clock::unix_seconds()));
+        .and_then(|key| cx.snapshot.keys.find(key, now));
+    record.authenticated(began.elapsed());
     let entry = match found {
         Ok(entry) => entry,
         Err(why) => {

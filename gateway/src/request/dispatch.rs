@@ -26,7 +26,7 @@ use crate::body::{BodyFault, Outgoing};
 use crate::clock;
 use crate::config::plan::{Balance, OnFailure, Scheme};
 use crate::request::read_head::{Head, Payload};
-use crate::request::{Cx, Record, Rejection};
+use crate::request::{Cx, Record, Rejection, trace};
 use crate::snapshot::RoutePlan;
 use crate::telemetry::counters::bump;
 
@@ -284,6 +284,10 @@ impl Sender<'_> {
                 return Err(Rejection::BackendFull);
             };
             record.attempt(backend, &endpoint);
+            if record.row().attempts > 1 {
+                // Each attempt is a span of its own.
+                trace::tell(self.cx, &mut self.head, record.row());
+            }
             let trying = Trying::begin(backend, &endpoint, self.cx.worker.id, attempt);
             let tried = self.attempt(backend, &endpoint, busy, attempt > 1, record).await;
             trying.over();
@@ -346,11 +350,11 @@ impl Sender<'_> {
         let existing = if fresh { None } else { worker.pool.existing(endpoint) };
         let lease = match existing {
             Some(lease) => {
-                record.connected(Duration::ZERO, true);
+                record.reuses();
                 lease
             }
             None => {
-                let began = clock::now();
+                let began = record.connecting();
                 let timeout = self
                     .route
                     .deadlines
@@ -363,7 +367,7 @@ impl Sender<'_> {
                 };
                 let lease =
                     worker.pool.connect(backend, endpoint, timeout, limits, worker.id).await;
-                record.connected(began.elapsed(), false);
+                record.connected();
                 lease.map_err(|error| connect_failed(backend, endpoint, &error))?
             }
         };
@@ -375,6 +379,9 @@ impl Sender<'_> {
                 let answer = self.within(connection.send(request), sent, whole_deadline).await;
                 match answer {
                     Ok(Ok(parts)) => {
+                        // A backend may answer before it has all of the body.
+                        let written = connection.written_at;
+                        record.written(written.filter(|_| self.head.payload.is_read()));
                         let body = Kind::H1(H1Body::new(connection));
                         Ok(self.got(backend, endpoint, busy, record, parts, body))
                     }

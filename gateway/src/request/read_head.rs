@@ -33,6 +33,8 @@ pub struct Head {
     pub forced: Forced,
     /// Whether it is a shadow copy already.
     pub is_copy: bool,
+    /// Whether the peer is one whose forwarding headers and trace context are believed.
+    pub trusted: bool,
     /// Trace context that came along.
     pub trace: Option<TraceContext>,
     /// Trace state that came along, combined.
@@ -107,6 +109,14 @@ impl Payload {
         match self {
             Self::Unread | Self::Empty | Self::Whole(..) => true,
             Self::Streaming(source, _) => source.replayable(),
+        }
+    }
+
+    /// Whether the client has sent all of it.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Unread | Self::Empty | Self::Whole(..) => true,
+            Self::Streaming(source, _) => source.done.get(),
         }
     }
 
@@ -191,6 +201,7 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
     let upgrade = asks_for_websocket(&headers, version)?;
     let is_copy = trusted && headers.contains_key(&names::SHADOW);
     let (trace, trace_state) = trace_of(&headers);
+    record.row().spans.link = trace;
 
     let forced = match policies::headers::scrub_client(&mut headers, trusted) {
         AskedVariant::Nothing => Forced::No,
@@ -226,6 +237,7 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
         headers,
         forced,
         is_copy,
+        trusted,
         trace,
         trace_state,
         upgrade,

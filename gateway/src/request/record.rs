@@ -11,23 +11,26 @@ use std::time::{Duration, Instant};
 use http::request;
 use http_body::Body;
 use hyper::body::Incoming;
-use policies::outcome::{Flag, Outcome};
+use policies::outcome::{Flag, Outcome, RejectReason};
 use policies::usage::Usage;
 use routing::{Assignment, VariantId};
 use tokio::sync::oneshot;
 
-use crate::backends::{AttemptResult, Backend, Endpoint};
 use crate::body::Source;
 use crate::clock;
 use crate::ids::{IdText, RequestId};
 use crate::names::Name;
 use crate::recorder::row::{Micros, Protocol, Row};
 use crate::recorder::tally::Cell;
-use crate::request::Cx;
 use crate::request::admit::Places;
 use crate::request::rejection::{Rejection, Told};
+use crate::request::{Cx, trace};
 use crate::server::conn::{Kick, Refusal};
 use crate::telemetry::counters::{bump, lower, protocol_index};
+
+mod attempts;
+
+use attempts::Times;
 
 /// Largest leftover of a body that is read so that the connection can go on (T03).
 const MOST_DRAINED: u64 = 64 << 10;
@@ -52,10 +55,7 @@ pub struct Record {
     place: Option<(usize, Option<(usize, VariantId)>)>,
     places: Option<Places>,
     counted: bool,
-    connect: Duration,
-    sent: Option<Instant>,
-    first_byte: Option<Instant>,
-    first_out: Option<Instant>,
+    times: Times,
 }
 
 impl std::fmt::Debug for Record {
@@ -108,10 +108,7 @@ impl Record {
             place: None,
             places: None,
             counted: false,
-            connect: Duration::ZERO,
-            sent: None,
-            first_byte: None,
-            first_out: None,
+            times: Times::default(),
         }
     }
 
@@ -222,65 +219,9 @@ impl Record {
         self.row().served = Some(variant);
     }
 
-    /// An attempt begins at `endpoint`.
-    pub fn attempt(&mut self, backend: &Backend, endpoint: &Endpoint) {
-        let row = self.row();
-        row.backend = Some(backend.name);
-        row.endpoint = Some(endpoint.address);
-        row.attempts += 1;
-    }
-
-    /// A connection was had after `waited`.
-    pub fn connected(&mut self, waited: Duration, reused: bool) {
-        self.connect += waited;
-        self.row().reused = reused;
-    }
-
-    /// The request goes onto the connection.
-    pub fn sent(&mut self) -> Instant {
-        let now = clock::now();
-        self.sent = Some(now);
-        now
-    }
-
-    /// The head of the response came.
-    pub fn first_byte(&mut self, status: u16) -> Instant {
-        let now = clock::now();
-        self.first_byte = Some(now);
-        self.row().upstream_status = status;
-        now
-    }
-
-    /// The first piece of body goes to the client.
-    pub fn first_out(&mut self) {
-        if self.first_out.is_none() {
-            self.first_out = Some(clock::now());
-        }
-    }
-
-    /// An attempt ended: counted with its backend.
-    pub fn attempt_ended(&mut self, backend: &Backend, result: AttemptResult) {
-        let again = usize::from(self.row().attempts > 1);
-        let counts = &backend.life.counts[self.cx.worker.id];
-        bump(&counts.attempts[result as usize][again], 1);
-    }
-
     /// The limits of the caller's key, if it has any.
     pub fn key_state(&self) -> Option<&crate::limits::KeyState> {
         self.places.as_ref()?.key.as_deref()
-    }
-
-    /// `server-timing`: waiting for a connection, for the backend's first byte, and what was ours.
-    pub fn server_timing(&self) -> Option<String> {
-        let (sent, first_byte) = (self.sent?, self.first_byte?);
-        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let before = sent.saturating_duration_since(self.started).saturating_sub(self.connect);
-        Some(format!(
-            "connect;dur={:.3}, upstream;dur={:.3}, gateway;dur={:.3}",
-            ms(self.connect),
-            ms(first_byte.saturating_duration_since(sent)),
-            ms(before + first_byte.elapsed()),
-        ))
     }
 
     /// What the answer said about tokens.
@@ -310,11 +251,10 @@ impl Record {
         if counted {
             row.outcome = Some(told.outcome);
         } else {
-            row.rejected = told.reason.or(Some(policies::RejectReason::Overloaded));
+            let reason = told.reason.unwrap_or(RejectReason::Overloaded);
+            row.rejected = Some(reason);
             let protocol = protocol_index(row.protocol);
-            if let Some(reason) = row.rejected {
-                bump(&self.cx.worker.counters().rejected[reason.index()][protocol], 1);
-            }
+            bump(&self.cx.worker.counters().rejected[reason.index()][protocol], 1);
         }
         if matches!(rejection, Rejection::Refused(Refusal::HeaderTimeout)) {
             self.row().t_header = Micros::NONE;
@@ -324,6 +264,13 @@ impl Record {
     /// The head of the answer: status for the client.
     pub fn status(&mut self, status: u16) {
         self.row().status = status;
+    }
+
+    /// The body names `model`: kept if it is a configured name, so that no text of a client gets into
+    /// names or labels.
+    pub fn model(&mut self, model: &str) {
+        let known = self.cx.snapshot.models.get(model).copied();
+        self.row().request_model.get_or_insert(known.unwrap_or("_other"));
     }
 
     /// The answer ended: `outcome`, and whether the body was whole.
@@ -389,7 +336,9 @@ impl Record {
         if unsaid && (row.status == 0 || self.counted) {
             self.left_early(&mut row);
         }
-        self.times(&mut row, now);
+        self.take_times(&mut row, now);
+        // One that was refused before its caller was known has a trace all the same.
+        trace::begin_if_none(self.cx.snapshot.sample_ratio, &mut row);
         if let Some(source) = &self.source {
             row.request_bytes = source.bytes.get();
         }
@@ -418,8 +367,18 @@ impl Record {
     /// Nobody said how it ended: the client left, we cut it, or a panic unwinds.
     fn left_early(&self, row: &mut Row) {
         let conn = &self.cx.conn;
+        let shared = &self.cx.worker.shared;
         let (outcome, flag, status) = if std::thread::panicking() || conn.panicked.get() {
             (Outcome::GatewayError, Flag::None, 500)
+        } else if shared.closing_now.load(Relaxed) {
+            // The end of the drain. Who had the head of an answer had its status.
+            if !self.counted {
+                let reason = RejectReason::Draining;
+                row.rejected = Some(reason);
+                let protocol = protocol_index(row.protocol);
+                bump(&self.cx.worker.counters().rejected[reason.index()][protocol], 1);
+            }
+            (Outcome::GatewayError, Flag::LocalReset, row.upstream_status)
         } else if matches!(conn.kick.get(), Some(Kick::Stuck)) {
             (Outcome::ClientAborted, Flag::LocalReset, 499)
         } else {
@@ -429,34 +388,6 @@ impl Record {
         row.flag = (flag != Flag::None).then_some(flag);
         if self.counted {
             row.outcome = Some(outcome);
-        }
-    }
-
-    fn times(&self, row: &mut Row, now: Instant) {
-        let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
-        let total = since(self.started, now);
-        row.t_total = Micros::of(total);
-        if self.sent.is_some() || row.attempts > 0 {
-            row.t_connect = Micros::of(self.connect);
-        }
-        let Some(sent) = self.sent else {
-            if row.attempts == 0 {
-                row.t_gateway = row.t_total;
-            }
-            return;
-        };
-        let before = since(self.started, sent).saturating_sub(self.connect);
-        if let Some(first_byte) = self.first_byte {
-            row.t_first_byte = Micros::of(since(self.started, first_byte));
-            let out = self.first_out.map_or(Duration::ZERO, |out| since(first_byte, out));
-            // Waiting for the first piece of a body is the backend's time, not ours.
-            let ours = if row.stream { before } else { before + out.min(Duration::from_millis(1)) };
-            row.t_gateway = Micros::of(ours);
-            self.cx.worker.counters().overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
-        }
-        if let Some(out) = self.first_out {
-            row.t_first_token = Micros::of(since(self.started, out));
-            row.t_stream = Micros::of(since(out, now));
         }
     }
 }

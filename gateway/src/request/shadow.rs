@@ -6,13 +6,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policies::outcome::Outcome;
+use policies::outcome::{Flag, Outcome};
 use policies::usage::{BodyKind, UsageReader};
 
+use crate::backends::connect::ConnectError;
 use crate::backends::h1::H1Body;
 use crate::backends::pool::Lease;
 use crate::backends::{Backend, ShadowResult, balance};
@@ -20,9 +22,10 @@ use crate::clock;
 use crate::names::Name;
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::TallyKey;
-use crate::request::Cx;
 use crate::request::dispatch::{outgoing, rewritten};
 use crate::request::read_head::{Head, Payload};
+use crate::request::record::cut;
+use crate::request::{Cx, trace};
 use crate::snapshot::{RoutePlan, ShadowPlan, names};
 use crate::telemetry::counters::bump;
 
@@ -48,14 +51,23 @@ struct Job {
     route: usize,
     shadow: usize,
     head: Head,
+    trace: Option<Parent>,
+}
+
+/// The trace that a copy belongs to, if its request is sampled.
+#[derive(Clone, Copy, Debug)]
+struct Parent {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    random: bool,
 }
 
 /// Copies of one request, decided and not yet sent.
 #[derive(Debug, Default)]
-pub struct Copies(Option<(Head, Vec<usize>)>);
+pub struct Copies(Option<(Head, Vec<usize>, Option<Parent>)>);
 
 /// Decides which shadows get a copy, and keeps what they need. Costs nothing where none does.
-pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head) -> Copies {
+pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {
     if route.shadows.is_empty() || head.upgrade {
         return Copies::default();
     }
@@ -86,18 +98,24 @@ pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head) -> Copies {
         headers,
         forced: crate::request::read_head::Forced::No,
         is_copy: true,
+        trusted: false,
         trace: None,
         trace_state: None,
         upgrade: false,
         payload,
     };
-    Copies(Some((copy, chosen)))
+    let parent = row.sampled.then_some(Parent {
+        trace_id: row.trace_id,
+        span_id: row.span_id,
+        random: row.spans.random,
+    });
+    Copies(Some((copy, chosen, parent)))
 }
 
 /// Sends copies aside. Called when the client's own request has its answer or has failed, so that a
 /// streamed body is known whole by then, or is known to be too large.
 pub fn send(cx: &Cx, route: usize, copies: Copies) {
-    let Copies(Some((head, chosen))) = copies else { return };
+    let Copies(Some((head, chosen, trace))) = copies else { return };
     let plan = &cx.snapshot.routes[route];
     let whole = match &head.payload {
         Payload::Streaming(source, _) => match source.whole() {
@@ -117,7 +135,7 @@ pub fn send(cx: &Cx, route: usize, copies: Copies) {
     };
     for &shadow in &chosen {
         let copy = copy_of(&head);
-        submit(Job { cx: cx.clone(), route, shadow, head: copy });
+        submit(Job { cx: cx.clone(), route, shadow, head: copy, trace });
     }
 }
 
@@ -135,6 +153,7 @@ fn copy_of(head: &Head) -> Head {
         headers: head.headers.clone(),
         forced: crate::request::read_head::Forced::No,
         is_copy: true,
+        trusted: false,
         trace: None,
         trace_state: None,
         upgrade: false,
@@ -160,21 +179,55 @@ fn submit(job: Job) {
     }
 }
 
-fn start(gate: Rc<Gate>, job: Job) {
+fn start(gate: Rc<Gate>, mut job: Job) {
     gate.running.set(gate.running.get() + 1);
     tokio::task::spawn_local(async move {
         let _place = Place(gate);
+        let mut span = begin_span(&mut job);
         let plan = &job.cx.snapshot.routes[job.route].shadows[job.shadow];
         let began = clock::now();
-        let (result, status, tokens) =
-            match tokio::time::timeout(plan.timeout, run(&job, plan)).await {
-                Ok(Ok((status, tokens))) if status < 500 => (ShadowResult::Ok, status, tokens),
-                Ok(Ok((status, tokens))) => (ShadowResult::Error, status, tokens),
-                Ok(Err(())) | Err(_) => (ShadowResult::Error, 0, None),
-            };
+        let reached = Cell::new(None);
+        let ended = tokio::time::timeout(plan.timeout, run(&job, plan, &reached))
+            .await
+            .unwrap_or(Err(Flag::UpstreamTimeout));
+        let took = began.elapsed();
+        let (result, status, tokens) = match ended {
+            Ok((status, tokens)) if status < 500 => (ShadowResult::Ok, status, tokens),
+            Ok((status, tokens)) => (ShadowResult::Error, status, tokens),
+            Err(_) => (ShadowResult::Error, 0, None),
+        };
         count(&job.cx, plan, result);
-        tally(&job, plan, began.elapsed(), status, tokens);
+        tally(&job, plan, took, status, tokens);
+        if let Some(mut row) = span.take() {
+            row.backend = Some(job.cx.snapshot.backends[plan.backend].name);
+            if let Some((address, reused)) = reached.get() {
+                row.endpoint = Some(address);
+                row.reused = reused;
+            }
+            row.upstream_status = status;
+            row.spans.failed = ended.err();
+            row.t_total = Micros::of(took);
+            job.cx.worker.shared.recorder.copy_ended(job.cx.worker.id, row);
+        }
     });
+}
+
+/// Makes the copy of a sampled request a span of its own, whose id its backend is told: the row that
+/// the span is made from when the copy is over.
+fn begin_span(job: &mut Job) -> Option<Box<Row>> {
+    let parent = job.trace?;
+    let worker = &job.cx.worker;
+    let mut row = worker.shared.recorder.take_row(worker.id);
+    row.spans.copy = true;
+    row.spans.random = parent.random;
+    row.sampled = true;
+    row.trace_id = parent.trace_id;
+    row.parent_span_id = parent.span_id;
+    row.span_id = fastrand::u64(1..).to_be_bytes();
+    row.started_unix_nanos = clock::unix_nanos();
+    row.method.push_str(cut(job.head.method.as_str(), 32));
+    trace::tell_parent(worker, &mut job.head.headers, &row, row.span_id);
+    Some(row)
 }
 
 /// A place in a gate; whoever waits takes it over.
@@ -206,13 +259,19 @@ fn tally(job: &Job, plan: &ShadowPlan, took: Duration, status: u16, tokens: Opti
     worker.shared.shadow_tallies.cell(key).add(worker.id, &row, outcome);
 }
 
-/// Sends one copy and reads its answer to the end: status, and tokens made.
-async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
+/// Sends one copy and reads its answer to the end: status, and tokens made. Says in `reached` where
+/// it went, and whether on an existing connection.
+async fn run(
+    job: &Job,
+    plan: &ShadowPlan,
+    reached: &Cell<Option<(SocketAddr, bool)>>,
+) -> Result<(u16, Option<u64>), Flag> {
     let cx = &job.cx;
     let worker = &cx.worker;
     let backend: &Arc<Backend> = &cx.snapshot.backends[plan.backend];
     let set = backend.life.endpoints.load_full();
-    let endpoint = balance::choose_aside(&set).ok_or(())?;
+    let endpoint = balance::choose_aside(&set).ok_or(Flag::NoHealthyUpstream)?;
+    reached.set(Some((endpoint.address, false)));
     let route = &cx.snapshot.routes[job.route];
     let limits = policies::framing::HeadLimits {
         target_bytes: 0,
@@ -225,12 +284,23 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
             .shadow_pool
             .connect(backend, &endpoint, route.deadlines.connect, limits, worker.id)
             .await
-            .map_err(|_| ())?,
+            .map_err(|error| match error {
+                ConnectError::NoAddress => Flag::DnsFailure,
+                ConnectError::TimedOut
+                | ConnectError::Tcp(_)
+                | ConnectError::Tls(_)
+                | ConnectError::Protocol(_) => Flag::UpstreamConnectFailure,
+            })?,
     };
+    let reused = match &lease {
+        Lease::H1(connection) => connection.reused,
+        Lease::H2(stream) => stream.reused,
+    };
+    reached.set(Some((endpoint.address, reused)));
     let body = rewritten(backend, &job.head.payload).unwrap_or_else(|| job.head.payload.outgoing());
     let http2 = matches!(lease, Lease::H2(_));
-    let mut request =
-        outgoing(cx, &job.head, backend, &endpoint, false, http2, body).map_err(|_| ())?;
+    let mut request = outgoing(cx, &job.head, backend, &endpoint, false, http2, body)
+        .map_err(|_| Flag::UpstreamProtocolError)?;
     let id = crate::ids::RequestId::new(clock::unix_nanos(), fastrand::u64(..));
     if let Some(value) = worker.header_of(id.text().as_str().as_bytes()) {
         request.headers_mut().insert(&names::REQUEST_ID, value);
@@ -242,14 +312,14 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
     let mut read = 0;
     match lease {
         Lease::H1(mut connection) => {
-            let parts = connection.send(request).await.map_err(|_| ())?;
+            let parts = connection.send(request).await.map_err(|_| Flag::UpstreamClosed)?;
             let mut reader = UsageReader::new(kind(&parts));
             let mut body = H1Body::new(connection);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
-                if let Some(data) = frame.map_err(|_| ())?.data_ref() {
+                if let Some(data) = frame.map_err(|_| Flag::UpstreamReset)?.data_ref() {
                     read += data.len();
                     if read > MOST_READ {
-                        return Err(());
+                        return Err(Flag::LocalReset);
                     }
                     reader.feed(data);
                 }
@@ -260,14 +330,15 @@ async fn run(job: &Job, plan: &ShadowPlan) -> Result<(u16, Option<u64>), ()> {
             Ok((parts.status.as_u16(), reader.finish().output_tokens))
         }
         Lease::H2(stream) => {
-            let response = stream.sender().send_request(request).await.map_err(|_| ())?;
+            let response = stream.sender().send_request(request).await;
+            let response = response.map_err(|_| Flag::UpstreamClosed)?;
             let (parts, mut body) = response.into_parts();
             let mut reader = UsageReader::new(kind(&parts));
             while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
-                if let Some(data) = frame.map_err(|_| ())?.data_ref() {
+                if let Some(data) = frame.map_err(|_| Flag::UpstreamReset)?.data_ref() {
                     read += data.len();
                     if read > MOST_READ {
-                        return Err(());
+                        return Err(Flag::LocalReset);
                     }
                     reader.feed(data);
                 }

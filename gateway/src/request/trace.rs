@@ -3,44 +3,66 @@
 //! Decided before any span exists: an unsampled request carries two ids and nothing else.
 
 use bytes::BufMut;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use policies::Permission;
 use policies::api_key::KeyEntry;
 use policies::trace_context;
 
+use crate::recorder::row::Row;
 use crate::request::read_head::Head;
 use crate::request::{Cx, Record};
 use crate::snapshot::names;
+use crate::worker::Worker;
 
-/// Continues the client's trace where the key may, else begins a new one; a client can never force
-/// sampling.
+/// Continues the trace of a caller that may have it continued, else begins a new one with a link to
+/// the caller's: nobody else can force sampling.
 pub fn begin(cx: &Cx, caller: &KeyEntry, head: &mut Head, record: &mut Record) {
-    let continued = head.trace.filter(|_| caller.role.allows(Permission::TraceContinue));
+    let may = head.trusted || caller.role.allows(Permission::TraceContinue);
     let row = record.row();
-    let random = match continued {
+    match head.trace.filter(|_| may) {
         Some(context) => {
             row.trace_id = context.trace_id;
             row.parent_span_id = context.parent_id;
             row.sampled = context.sampled && cx.snapshot.sample_ratio > 0.0;
-            context.random
+            row.spans.random = context.random;
+            row.spans.link = None;
+            row.span_id = fastrand::u64(1..).to_be_bytes();
+            row.attempt_span_id = fastrand::u64(1..).to_be_bytes();
         }
         None => {
-            row.trace_id = fastrand::u128(1..).to_be_bytes();
             head.trace_state = None;
-            row.sampled = trace_context::ratio_samples(&row.trace_id, cx.snapshot.sample_ratio);
-            true
+            begin_if_none(cx.snapshot.sample_ratio, row);
         }
-    };
+    }
+}
+
+/// A new trace for a request that has none yet, sampled by `ratio`.
+pub fn begin_if_none(ratio: f64, row: &mut Row) {
+    if row.trace_id != [0; 16] {
+        return;
+    }
+    row.trace_id = fastrand::u128(1..).to_be_bytes();
+    row.spans.random = true;
+    row.sampled = trace_context::ratio_samples(&row.trace_id, ratio);
     row.span_id = fastrand::u64(1..).to_be_bytes();
     row.attempt_span_id = fastrand::u64(1..).to_be_bytes();
-    let text =
-        trace_context::format_traceparent(row.trace_id, row.attempt_span_id, row.sampled, random);
-    if let Some(value) = cx.worker.header(|out| out.put_slice(&text)) {
-        head.headers.insert(&names::TRACEPARENT, value);
-    }
+}
+
+/// What the backend is told: the trace, and the present attempt as its parent.
+pub fn tell(cx: &Cx, head: &mut Head, row: &Row) {
+    tell_parent(&cx.worker, &mut head.headers, row, row.attempt_span_id);
     if let Some(state) = head.trace_state.take()
         && let Ok(value) = HeaderValue::try_from(state)
     {
         head.headers.insert(&names::TRACESTATE, value);
+    }
+}
+
+/// `traceparent` with the span `parent`, in place of any that is there.
+pub fn tell_parent(worker: &Worker, headers: &mut HeaderMap, row: &Row, parent: [u8; 8]) {
+    let text =
+        trace_context::format_traceparent(row.trace_id, parent, row.sampled, row.spans.random);
+    if let Some(value) = worker.header(|out| out.put_slice(&text)) {
+        headers.insert(&names::TRACEPARENT, value);
     }
 }

@@ -115,9 +115,11 @@ async fn ask(
     let until = Until { deadline: record.started() + total };
     let open = OpenConnection::new(backend, cx.worker.id);
     let connecting = connect::connect_http1(endpoint);
+    record.connecting();
     let connected = tokio::time::timeout_at(until.in_time(connect), connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
+    record.connected();
     endpoint.reached(!connected.as_ref().is_err_and(ConnectError::is_unreachable));
     let stream = match connected {
         Ok(Connected::H1(stream)) => stream,

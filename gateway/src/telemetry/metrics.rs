@@ -339,12 +339,10 @@ fn state(shared: &Shared, extra: &Extra, out: &mut Exposition) {
     out.family(&names::DRAINING);
     out.gauge(&[], shared.draining.load(Relaxed));
     let counts = &shared.recorder.counts;
-    let (full, failed, late) =
-        extra.spans.as_ref().map_or((counts.spans_dropped.load(Relaxed), 0, 0), |spans| {
-            let [full, failed, late] =
-                [&spans.queue_full, &spans.export_failed, &spans.shutdown].map(|c| c.load(Relaxed));
-            (full, failed, late)
-        });
+    let [full, failed, late] = extra.spans.as_ref().map_or([0; 3], |spans| {
+        [&spans.queue_full, &spans.export_failed, &spans.shutdown].map(|c| c.load(Relaxed))
+    });
+    let full = full + counts.spans_dropped.load(Relaxed);
     out.family(&names::TELEMETRY_DROPPED);
     for (signal, reason, count) in [
         ("traces", "queue_full", full),

@@ -9,6 +9,7 @@ use crate::config::plan::{
 };
 use crate::config::value;
 use crate::config::written::{self, At};
+use crate::telemetry::traces;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -362,13 +363,21 @@ impl Check<'_> {
             if !is_http_url(&url.value) {
                 let what = format!("telemetry.otlp: {} is not an http(s) URL", self.show(&url));
                 self.problem(&url.span, what, "write \"http://127.0.0.1:4317\"");
+            } else if let Err(why) = self.can_export(&url.value) {
+                self.problem(&url.span, format!("telemetry.otlp: {why}"), MEND_EXPORT);
             }
             return Some(url.value);
         }
         for name in ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
             match (self.world.variable)(name) {
                 Some(url) if url.is_empty() => {}
-                Some(url) if is_http_url(&url) => return Some(url),
+                Some(url) if is_http_url(&url) => {
+                    if let Err(why) = self.can_export(&url) {
+                        let what = format!("the environment variable {name}: {why}");
+                        self.problems.push(self.source.whole(what, MEND_EXPORT.to_owned()));
+                    }
+                    return Some(url);
+                }
                 Some(_) => {
                     let what = format!("the environment variable {name} is not an http(s) URL");
                     let mend = "correct or unset it, or write telemetry.otlp".to_owned();
@@ -379,7 +388,13 @@ impl Check<'_> {
         }
         None
     }
+
+    fn can_export(&mut self, url: &str) -> Result<(), String> {
+        traces::check(url, self.world.variable, self.world.read)
+    }
 }
+
+const MEND_EXPORT: &str = "correct the environment variable it names, or the endpoint";
 
 fn is_http_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));

@@ -154,6 +154,8 @@ fn add_one(
         t_total,
         t_gateway,
         shadow,
+        // Spans are on their way before a row comes here.
+        spans: _,
     } = row;
     let (http_10, http_2) = match protocol {
         Protocol::Http10 => (true, false),

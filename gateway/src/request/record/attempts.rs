@@ -1,0 +1,205 @@
+//! The attempts of a request, and where its time went.
+//!
+//! The clock is read at moments that are there anyway; what spans want to know is worked out from
+//! them. Only a second attempt looks at it once more.
+
+use std::time::{Duration, Instant};
+
+use policies::outcome::Flag;
+
+use super::Record;
+use crate::backends::{AttemptResult, Backend, Endpoint};
+use crate::clock;
+use crate::recorder::row::{Attempt, Micros, Row};
+use crate::telemetry::counters::bump;
+
+/// Moments of a request, and what was spent on attempts that failed.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// Authentication.
+    auth: Duration,
+    /// Waiting for connections, over all attempts.
+    connect: Duration,
+    /// Waiting for an answer in attempts that failed.
+    lost: Duration,
+    /// When the present attempt began.
+    began: Option<Instant>,
+    /// When it had a connection.
+    sent: Option<Instant>,
+    /// When its last byte was written.
+    written: Option<Instant>,
+    /// When the head of the response came.
+    first_byte: Option<Instant>,
+    /// When the first piece of body went to the client.
+    first_out: Option<Instant>,
+}
+
+impl Record {
+    /// The caller is known, or refused: it took `took`.
+    pub fn authenticated(&mut self, took: Duration) {
+        self.times.auth = took;
+        self.row().t_auth = Micros::of(took);
+    }
+
+    /// An attempt begins at `endpoint`.
+    pub fn attempt(&mut self, backend: &Backend, endpoint: &Endpoint) {
+        if self.row().attempts > 0 {
+            self.attempt_lost();
+        }
+        let row = self.row();
+        row.backend = Some(backend.name);
+        row.endpoint = Some(endpoint.address);
+        row.attempts += 1;
+    }
+
+    /// Another attempt follows the present one, which becomes an earlier one.
+    fn attempt_lost(&mut self) {
+        let now = clock::now();
+        let started = self.started;
+        let times = &mut self.times;
+        if let Some(sent) = times.sent.take() {
+            times.lost += now.saturating_duration_since(sent);
+        }
+        let began = times.began.take().unwrap_or(now);
+        times.written = None;
+        let row = self.row();
+        let spans = &mut row.spans;
+        if let Some(earlier) = spans.earlier.get_mut(row.attempts as usize - 1) {
+            *earlier = Attempt {
+                span_id: row.attempt_span_id,
+                backend: row.backend,
+                endpoint: row.endpoint,
+                reused: row.reused,
+                failed: spans.failed,
+                began: Micros::of(began.saturating_duration_since(started)),
+                ended: Micros::of(now.saturating_duration_since(started)),
+            };
+        }
+        spans.failed = None;
+        row.reused = false;
+        row.attempt_span_id = fastrand::u64(1..).to_be_bytes();
+    }
+
+    /// The attempt uses an existing connection.
+    pub fn reuses(&mut self) {
+        self.row().reused = true;
+    }
+
+    /// The attempt waits for a connection from now on.
+    pub fn connecting(&mut self) -> Instant {
+        let now = clock::now();
+        self.times.began = Some(now);
+        now
+    }
+
+    /// The wait is over, well or not.
+    pub fn connected(&mut self) {
+        if let Some(began) = self.times.began {
+            self.times.connect += began.elapsed();
+        }
+    }
+
+    /// The request goes onto the connection.
+    pub fn sent(&mut self) -> Instant {
+        let now = clock::now();
+        self.times.sent = Some(now);
+        self.times.began.get_or_insert(now);
+        now
+    }
+
+    /// Head and body of the request were written at `at`, if that is known.
+    pub fn written(&mut self, at: Option<Instant>) {
+        self.times.written = at;
+    }
+
+    /// The head of the response came.
+    pub fn first_byte(&mut self, status: u16) -> Instant {
+        let now = clock::now();
+        self.times.first_byte = Some(now);
+        self.row().upstream_status = status;
+        now
+    }
+
+    /// The first piece of body goes to the client.
+    pub fn first_out(&mut self) {
+        if self.times.first_out.is_none() {
+            self.times.first_out = Some(clock::now());
+        }
+    }
+
+    /// An attempt ended: counted with its backend.
+    pub fn attempt_ended(&mut self, backend: &Backend, result: AttemptResult) {
+        let again = usize::from(self.row().attempts > 1);
+        let counts = &backend.life.counts[self.cx.worker.id];
+        bump(&counts.attempts[result as usize][again], 1);
+        self.row().spans.failed = match result {
+            AttemptResult::ConnectError => Some(Flag::UpstreamConnectFailure),
+            AttemptResult::Timeout => Some(Flag::UpstreamTimeout),
+            AttemptResult::Reset => Some(Flag::UpstreamClosed),
+            AttemptResult::ProtocolError => Some(Flag::UpstreamProtocolError),
+            // The status says it; or it was not the backend.
+            AttemptResult::Ok
+            | AttemptResult::Status4xx
+            | AttemptResult::Status5xx
+            | AttemptResult::Cancelled => None,
+        };
+    }
+
+    /// `server-timing`: authentication, waiting for a connection, for the backend's first byte, and
+    /// what was ours.
+    pub fn server_timing(&self) -> Option<String> {
+        let times = &self.times;
+        let (sent, first_byte) = (times.sent?, times.first_byte?);
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        Some(format!(
+            "auth;dur={:.3}, connect;dur={:.3}, upstream;dur={:.3}, gateway;dur={:.3}",
+            ms(times.auth),
+            ms(times.connect),
+            ms(first_byte.saturating_duration_since(sent)),
+            ms(self.ours_before(sent) + first_byte.elapsed()),
+        ))
+    }
+
+    /// What of the time before `sent` was ours: neither a wait for a connection nor for an answer
+    /// that did not come.
+    fn ours_before(&self, sent: Instant) -> Duration {
+        let before = sent.saturating_duration_since(self.started);
+        before.saturating_sub(self.times.connect).saturating_sub(self.times.lost)
+    }
+
+    /// Writes down where the time went, at the end.
+    pub(super) fn take_times(&self, row: &mut Row, now: Instant) {
+        let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        let times = &self.times;
+        let total = since(self.started, now);
+        row.t_total = Micros::of(total);
+        if let Some(began) = times.began {
+            row.spans.began = Micros::of(since(self.started, began));
+        }
+        if times.sent.is_some() || row.attempts > 0 {
+            row.t_connect = Micros::of(times.connect);
+        }
+        let Some(sent) = times.sent else {
+            if row.attempts == 0 {
+                row.t_gateway = row.t_total;
+            }
+            return;
+        };
+        if let Some(written) = times.written {
+            row.t_send = Micros::of(since(sent, written));
+        }
+        if let Some(first_byte) = times.first_byte {
+            row.t_first_byte = Micros::of(since(self.started, first_byte));
+            let before = self.ours_before(sent);
+            let out = times.first_out.map_or(Duration::ZERO, |out| since(first_byte, out));
+            // Waiting for the first piece of a body is the backend's time, not ours.
+            let ours = if row.stream { before } else { before + out.min(Duration::from_millis(1)) };
+            row.t_gateway = Micros::of(ours);
+            self.cx.worker.counters().overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
+        }
+        if let Some(out) = times.first_out {
+            row.t_first_token = Micros::of(since(self.started, out));
+            row.t_stream = Micros::of(since(out, now));
+        }
+    }
+}

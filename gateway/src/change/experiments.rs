@@ -1,0 +1,245 @@
+//! Weights moved, undone, stopped: one revision of one experiment a change.
+
+use serde_json::{Value, json};
+
+use super::{ChangeError, Changes, Held};
+use crate::clock;
+use crate::config::plan::Owner;
+use crate::live::{Actor, LiveExperiment};
+use crate::store::{AuditRow, RevisionRow, State};
+use crate::telemetry::events;
+
+impl Changes {
+    /// Sets weights. Variants that are not named keep theirs. Answers the new revision once it is
+    /// stored and in force.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing was changed.
+    pub async fn set_weights(
+        &self,
+        experiment: &str,
+        seen: u64,
+        weights: &[(String, f64)],
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<LiveExperiment, ChangeError> {
+        if weights.is_empty() {
+            return Err(ChangeError::Invalid(
+                "no weight is given; name at least one variant".into(),
+            ));
+        }
+        let mut state = self.state.lock().await;
+        let before = changeable(&state, experiment)?.clone();
+        if before.revision != seen {
+            return Err(ChangeError::Stale { seen, current: before.revision, by: before.by });
+        }
+        let at = clock::unix_micros();
+        let next = before.reweighted(experiment, weights, actor, at, reason)?;
+        self.commit(&mut state, experiment, "weights.set", &before, next, actor).await
+    }
+
+    /// The kill switch: the route's backend serves everything, at once. Works without the store: then
+    /// it is in force here and now, and the error says that it was not stored.
+    ///
+    /// # Errors
+    /// [`ChangeError::Missing`]; `Store` if it could not be stored although it is in force.
+    pub async fn stop(
+        &self,
+        experiment: &str,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<LiveExperiment, ChangeError> {
+        if let Ok(mut state) = self.state.try_lock() {
+            return self.stop_in_turn(&mut state, experiment, actor, reason).await;
+        }
+        self.stop_deciding(experiment);
+        let mut state = self.state.lock().await;
+        self.stop_has_decided(experiment);
+        self.stop_in_turn(&mut state, experiment, actor, reason).await
+    }
+
+    async fn stop_in_turn(
+        &self,
+        state: &mut Held,
+        experiment: &str,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<LiveExperiment, ChangeError> {
+        let before = known(state, experiment)?.clone();
+        if before.state == State::Stopped {
+            self.store_rows(state, Vec::new()).await?;
+            return Ok(before);
+        }
+        let next = before.stopped(actor, clock::unix_micros(), reason);
+        // In force first: nothing may delay it.
+        state.live.insert(experiment.to_owned(), next.clone());
+        self.put_in_force(state);
+        let action = "experiment.stop";
+        let stored = self.store_revision(state, experiment, action, &before, &next, actor).await;
+        if let Err(error) = stored {
+            let audit = audit(actor, next.at, action, experiment, Some(&before), &next);
+            state.unstored.push((next.to_row(experiment), audit));
+            return Err(error);
+        }
+        Ok(next)
+    }
+
+    /// Back to an earlier revision: the one before the newest, or `to`.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing was changed.
+    pub async fn undo(
+        &self,
+        experiment: &str,
+        to: Option<u64>,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<LiveExperiment, ChangeError> {
+        let mut state = self.state.lock().await;
+        let before = changeable(&state, experiment)?.clone();
+        let target = match to {
+            Some(revision) => revision,
+            None => self.before_newest(experiment, &before).await?,
+        };
+        if target == 0 || target >= before.revision {
+            return Err(ChangeError::Missing(format!(
+                "experiment {experiment:?} has no revision {target} before revision {}",
+                before.revision
+            )));
+        }
+        let earlier = self.revision(experiment, target).await?;
+        let at = clock::unix_micros();
+        let next = before.undone(experiment, &earlier, actor, at, reason)?;
+        self.commit(&mut state, experiment, "experiment.undo", &before, next, actor).await
+    }
+
+    /// What a plain undo goes back to: the state before the newest change. An undo of an undo brings
+    /// back what was undone.
+    async fn before_newest(
+        &self,
+        experiment: &str,
+        newest: &LiveExperiment,
+    ) -> Result<u64, ChangeError> {
+        if newest.revision <= 1 {
+            return Err(ChangeError::Missing(format!(
+                "experiment {experiment:?} has only one revision; there is nothing to undo"
+            )));
+        }
+        Ok(newest.undoes.unwrap_or(newest.revision - 1))
+    }
+
+    async fn revision(&self, experiment: &str, revision: u64) -> Result<RevisionRow, ChangeError> {
+        let name = experiment.to_owned();
+        let rows =
+            self.store.call(move |store| store.revisions(&name, Some(revision + 1), 1)).await?;
+        rows.into_iter().find(|row| row.revision == revision).ok_or_else(|| {
+            ChangeError::Missing(format!("experiment {experiment:?} has no revision {revision}"))
+        })
+    }
+
+    async fn commit(
+        &self,
+        state: &mut Held,
+        experiment: &str,
+        action: &str,
+        before: &LiveExperiment,
+        next: LiveExperiment,
+        actor: &Actor,
+    ) -> Result<LiveExperiment, ChangeError> {
+        // In the store before it is in force, and in force before anybody is answered.
+        self.store_revision(state, experiment, action, before, &next, actor).await?;
+        state.live.insert(experiment.to_owned(), next.clone());
+        self.put_in_force(state);
+        Ok(next)
+    }
+
+    async fn store_revision(
+        &self,
+        state: &mut Held,
+        experiment: &str,
+        action: &str,
+        before: &LiveExperiment,
+        next: &LiveExperiment,
+        actor: &Actor,
+    ) -> Result<(), ChangeError> {
+        let audit = audit(actor, next.at, action, experiment, Some(before), next);
+        self.store_rows(state, vec![(next.to_row(experiment), audit)]).await?;
+        events::experiment_changed(
+            experiment,
+            next.revision,
+            action,
+            &actor.name,
+            &weights_json(&next.weights),
+        );
+        Ok(())
+    }
+
+    /// Stores `rows`, after those that could not be stored when they came into force: revisions have
+    /// no gaps.
+    async fn store_rows(
+        &self,
+        state: &mut Held,
+        rows: Vec<(RevisionRow, AuditRow)>,
+    ) -> Result<(), ChangeError> {
+        let mut all = state.unstored.clone();
+        all.extend(rows);
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.store.call(move |store| store.add_revisions(&all)).await?;
+        state.unstored.clear();
+        Ok(())
+    }
+}
+
+fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
+    let declared = state.plan.experiments.iter().any(|e| *e.name == *experiment);
+    state
+        .live
+        .get(experiment)
+        .filter(|_| declared)
+        .ok_or_else(|| ChangeError::Missing(format!("experiment {experiment:?} does not exist")))
+}
+
+fn changeable<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
+    let live = known(state, experiment)?;
+    let owner = state.plan.experiments.iter().find(|e| *e.name == *experiment).map(|e| e.owner);
+    if owner == Some(Owner::File) {
+        return Err(ChangeError::OwnedByFile(experiment.to_owned()));
+    }
+    Ok(live)
+}
+
+/// Weights as JSON, in the order of the experiment.
+pub fn weights_json(weights: &[(String, f64)]) -> Value {
+    Value::Object(weights.iter().map(|(name, weight)| (name.clone(), json!(weight))).collect())
+}
+
+pub(super) fn audit(
+    actor: &Actor,
+    at: i64,
+    action: &str,
+    experiment: &str,
+    before: Option<&LiveExperiment>,
+    after: &LiveExperiment,
+) -> AuditRow {
+    let shown = |live: &LiveExperiment| {
+        json!({
+            "revision": live.revision,
+            "state": live.state,
+            "weights": weights_json(&live.weights),
+        })
+    };
+    AuditRow {
+        at,
+        key_id: actor.key_id.clone(),
+        actor: actor.name.clone(),
+        from: actor.from.clone(),
+        action: action.to_owned(),
+        target: format!("experiment/{experiment}"),
+        reason: after.reason.clone(),
+        before: before.map_or(Value::Null, shown),
+        after: shown(after),
+        request_id: actor.request_id.clone(),
+    }
+}

@@ -3,7 +3,8 @@
 //! A change is worked out, stored with its audit entry in one transaction, and only then put in force
 //! by one swap; the answer comes after the swap. Whoever changes an experiment names the revision it
 //! saw, and is refused if somebody was faster. The first start is a change from nothing, so start and
-//! reload are one path. What fails leaves everything as it was.
+//! reload are one path. What fails leaves everything as it was. When the store turns out to know more
+//! than we do, `ledger` catches up.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,17 +17,20 @@ use crate::limits::KeyStates;
 use crate::live::{LiveExperiment, LiveLayer, WeightsFault};
 use crate::server::tls::Certificates;
 use crate::store::thread::StoreHandle;
-use crate::store::{AuditRow, Installation, KeyRow, RevisionRow, StoreError};
+use crate::store::{Installation, KeyRow, LayerRow, RevisionRow, StoreError};
 use crate::worker::Shared;
 
 mod experiments;
 mod force;
 mod keys;
+mod ledger;
 mod reload;
 
 pub use experiments::weights_json;
 pub use force::empty_snapshot;
 pub use reload::ReloadStats;
+
+use ledger::Ledger;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +77,8 @@ impl From<WeightsFault> for ChangeError {
 #[derive(Debug)]
 struct Held {
     plan: Arc<Plan>,
-    live: BTreeMap<String, LiveExperiment>,
-    layers: BTreeMap<String, LiveLayer>,
-    statements: BTreeMap<String, String>,
+    ledger: Ledger,
     keys: Vec<KeyRow>,
-    /// In force and not stored: stops while the store was away. Stored before whatever comes next.
-    unstored: Vec<(RevisionRow, AuditRow)>,
     generation: u64,
 }
 
@@ -133,7 +133,7 @@ pub struct Stored {
     /// What the file said last.
     pub statements: Vec<(String, String)>,
     /// Layers.
-    pub layers: Vec<(String, Vec<String>, Vec<u8>)>,
+    pub layers: Vec<LayerRow>,
 }
 
 impl Stored {
@@ -170,28 +170,9 @@ impl Changes {
         store: StoreHandle,
         certificates: (Arc<Certificates>, Arc<Certificates>),
     ) -> Result<Arc<Self>, ChangeError> {
-        let mut live = BTreeMap::new();
-        for row in &stored.revisions {
-            let experiment = LiveExperiment::from_row(row)
-                .map_err(|error| StoreError::Damaged(format!("experiment {error}")))?;
-            live.insert(row.experiment.clone(), experiment);
-        }
-        let mut layers = BTreeMap::new();
-        for (name, slots, bytes) in &stored.layers {
-            let allocation = routing::Allocation::from_bytes(bytes)
-                .map_err(|error| StoreError::Damaged(format!("layer {name}: {error}")))?;
-            layers.insert(name.clone(), LiveLayer { slots: slots.clone(), allocation });
-        }
+        let ledger = Ledger::read(&stored.revisions, stored.statements, stored.layers)?;
         let plan = Arc::new(plan);
-        let state = Held {
-            plan: Arc::clone(&plan),
-            live,
-            layers,
-            statements: stored.statements.into_iter().collect(),
-            keys: stored.keys,
-            unstored: Vec::new(),
-            generation: 0,
-        };
+        let state = Held { plan: Arc::clone(&plan), ledger, keys: stored.keys, generation: 0 };
         let view = View {
             plan: Arc::clone(&plan),
             live: BTreeMap::new(),
@@ -242,3 +223,6 @@ impl Changes {
         &self.file
     }
 }
+
+#[cfg(test)]
+mod tests;

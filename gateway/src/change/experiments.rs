@@ -6,7 +6,7 @@ use super::{ChangeError, Changes, Held};
 use crate::clock;
 use crate::config::plan::Owner;
 use crate::live::{Actor, LiveExperiment};
-use crate::store::{AuditRow, RevisionRow, State};
+use crate::store::{AuditRow, Change, RevisionRow, State, StoreError};
 use crate::telemetry::events;
 
 impl Changes {
@@ -29,6 +29,7 @@ impl Changes {
             ));
         }
         let mut state = self.state.lock().await;
+        self.store_stops(&mut state).await?;
         let before = changeable(&state, experiment)?.clone();
         if before.revision != seen {
             return Err(ChangeError::Stale { seen, current: before.revision, by: before.by });
@@ -67,20 +68,20 @@ impl Changes {
     ) -> Result<LiveExperiment, ChangeError> {
         let before = known(state, experiment)?.clone();
         if before.state == State::Stopped {
-            self.store_rows(state, Vec::new()).await?;
+            self.store_stops(state).await?;
             return Ok(before);
         }
         let next = before.stopped(actor, clock::unix_micros(), reason);
-        // In force first: nothing may delay it.
-        state.live.insert(experiment.to_owned(), next.clone());
-        self.put_in_force(state);
         let action = "experiment.stop";
-        let stored = self.store_revision(state, experiment, action, &before, &next, actor).await;
-        if let Err(error) = stored {
-            let audit = audit(actor, next.at, action, experiment, Some(&before), &next);
-            state.unstored.push((next.to_row(experiment), audit));
-            return Err(error);
-        }
+        let audit = audit(actor, next.at, action, experiment, Some(&before), &next);
+        state.ledger.unstored.push((next.to_row(experiment), audit));
+        // In force first: nothing may delay it.
+        state.ledger.live.insert(experiment.to_owned(), next.clone());
+        self.put_in_force(state);
+        self.store_stops(state).await?;
+        // With another number, if somebody else had changed it meanwhile.
+        let next = state.ledger.live.get(experiment).cloned().unwrap_or(next);
+        changed(experiment, action, &next, actor);
         Ok(next)
     }
 
@@ -96,6 +97,7 @@ impl Changes {
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
         let mut state = self.state.lock().await;
+        self.store_stops(&mut state).await?;
         let before = changeable(&state, experiment)?.clone();
         let target = match to {
             Some(revision) => revision,
@@ -147,54 +149,52 @@ impl Changes {
         actor: &Actor,
     ) -> Result<LiveExperiment, ChangeError> {
         // In the store before it is in force, and in force before anybody is answered.
-        self.store_revision(state, experiment, action, before, &next, actor).await?;
-        state.live.insert(experiment.to_owned(), next.clone());
+        let audit = audit(actor, next.at, action, experiment, Some(before), &next);
+        let change =
+            Change { revisions: vec![(next.to_row(experiment), audit)], ..Change::default() };
+        if let Err(error) = self.keep(change).await {
+            return self.settle(state, experiment, before.revision, next, error).await;
+        }
+        state.ledger.live.insert(experiment.to_owned(), next.clone());
         self.put_in_force(state);
+        changed(experiment, action, &next, actor);
         Ok(next)
     }
 
-    async fn store_revision(
+    /// What became of `next`, made from revision `seen`, when storing it ended with `error`: the
+    /// store may have it all the same, by this try or one before, or somebody else's in its place.
+    async fn settle(
         &self,
         state: &mut Held,
         experiment: &str,
-        action: &str,
-        before: &LiveExperiment,
-        next: &LiveExperiment,
-        actor: &Actor,
-    ) -> Result<(), ChangeError> {
-        let audit = audit(actor, next.at, action, experiment, Some(before), next);
-        self.store_rows(state, vec![(next.to_row(experiment), audit)]).await?;
-        events::experiment_changed(
-            experiment,
-            next.revision,
-            action,
-            &actor.name,
-            &weights_json(&next.weights),
-        );
-        Ok(())
-    }
-
-    /// Stores `rows`, after those that could not be stored when they came into force: revisions have
-    /// no gaps.
-    async fn store_rows(
-        &self,
-        state: &mut Held,
-        rows: Vec<(RevisionRow, AuditRow)>,
-    ) -> Result<(), ChangeError> {
-        let mut all = state.unstored.clone();
-        all.extend(rows);
-        if all.is_empty() {
-            return Ok(());
+        seen: u64,
+        next: LiveExperiment,
+        error: StoreError,
+    ) -> Result<LiveExperiment, ChangeError> {
+        if self.catch_up(state).await.is_err() {
+            return Err(error.into());
         }
-        self.store.call(move |store| store.add_revisions(&all)).await?;
-        state.unstored.clear();
-        Ok(())
+        match state.ledger.live.get(experiment) {
+            // A try before this one differs in nothing but its time.
+            Some(now) if *now == (LiveExperiment { at: now.at, ..next }) => Ok(now.clone()),
+            Some(now) if now.revision != seen => {
+                Err(ChangeError::Stale { seen, current: now.revision, by: now.by.clone() })
+            }
+            Some(_) | None => Err(error.into()),
+        }
     }
+}
+
+/// Says that a change is in force.
+fn changed(experiment: &str, action: &str, now: &LiveExperiment, actor: &Actor) {
+    let weights = weights_json(&now.weights);
+    events::experiment_changed(experiment, now.revision, action, &actor.name, &weights);
 }
 
 fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
     let declared = state.plan.experiments.iter().any(|e| *e.name == *experiment);
     state
+        .ledger
         .live
         .get(experiment)
         .filter(|_| declared)
@@ -215,6 +215,15 @@ pub fn weights_json(weights: &[(String, f64)]) -> Value {
     Value::Object(weights.iter().map(|(name, weight)| (name.clone(), json!(weight))).collect())
 }
 
+/// An experiment as the audit log shows it.
+pub(super) fn shown(live: &LiveExperiment) -> Value {
+    json!({
+        "revision": live.revision,
+        "state": live.state,
+        "weights": weights_json(&live.weights),
+    })
+}
+
 pub(super) fn audit(
     actor: &Actor,
     at: i64,
@@ -223,13 +232,6 @@ pub(super) fn audit(
     before: Option<&LiveExperiment>,
     after: &LiveExperiment,
 ) -> AuditRow {
-    let shown = |live: &LiveExperiment| {
-        json!({
-            "revision": live.revision,
-            "state": live.state,
-            "weights": weights_json(&live.weights),
-        })
-    };
     AuditRow {
         at,
         key_id: actor.key_id.clone(),

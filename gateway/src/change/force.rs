@@ -83,8 +83,8 @@ impl Changes {
             generation: state.generation,
             keys,
             key_states,
-            live: &without(&state.live, &stopping),
-            layers: &state.layers,
+            live: &without(&state.ledger.live, &stopping),
+            layers: &state.ledger.layers,
             hash_key: routing::HashKey(self.installation.hash_key),
             receipt_key: self.installation.receipt_key,
             workers: self.shared.open.len(),
@@ -99,13 +99,14 @@ impl Changes {
         self.view.store(Arc::new(View {
             plan: Arc::clone(&state.plan),
             live: state
+                .ledger
                 .live
                 .iter()
                 .filter(|(name, _)| state.plan.experiments.iter().any(|e| *e.name == ***name))
                 .map(|(name, live)| (name.clone(), live.clone()))
                 .collect(),
-            layers: state.layers.clone(),
-            statements: state.statements.clone(),
+            layers: state.ledger.layers.clone(),
+            statements: state.ledger.statements.clone(),
             generation: state.generation,
         }));
         drop(stopping);

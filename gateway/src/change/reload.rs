@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::experiments::{audit, weights_json};
+use super::ledger::{Ledger, TRIES, fits, overtaken};
 use super::{ChangeError, Changes};
 use crate::backends::resolve;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::live::{Actor, LiveExperiment, LiveLayer, statement};
+use crate::store::{Change, StoreError};
 use crate::telemetry::events;
 
 /// How reloads went.
@@ -92,6 +94,7 @@ impl Changes {
         notices
     }
 
+    /// Puts `plan` in force: stored in one transaction, then swapped in.
     pub(super) async fn apply_plan(
         &self,
         plan: Arc<Plan>,
@@ -101,69 +104,34 @@ impl Changes {
         let mut state = self.state.lock().await;
         let at = clock::unix_micros();
         let actor = Actor::file();
-        let mut live = state.live.clone();
-        let statements = &state.statements;
-        let mut rows = state.unstored.clone();
-        let caught_up = rows.len();
-        let mut stated = Vec::new();
-        for experiment in &plan.experiments {
-            let name = experiment.name.to_string();
-            let says = statement(experiment);
-            let said = statements.get(&name);
-            let next = match live.get(&name) {
-                None => Some(LiveExperiment::first(experiment, &actor, at)?),
-                // A live change stays in force until the file itself says something new.
-                Some(old) if said != Some(&says) => Some(old.restated(experiment, &actor, at)?),
-                Some(_) => None,
-            };
-            if let Some(next) = next {
-                let before = live.get(&name);
-                let action = if before.is_none() { "experiment.create" } else { "weights.set" };
-                let audit = audit(&actor, at, action, &name, before, &next);
-                rows.push((next.to_row(&name), audit));
-                live.insert(name.clone(), next);
+        let mut ledger = state.ledger.clone();
+        let mut failed: Option<StoreError> = None;
+        let mut tries = 0;
+        let next = loop {
+            let next = restated(&plan, ledger, &actor, at)?;
+            if next.1.is_empty() {
+                break next.0;
             }
-            stated.push((name, says));
-        }
-        // All that the file says now: what it says no more is forgotten, here as in the store.
-        let restated: BTreeMap<String, String> = stated.iter().cloned().collect();
-        let says_new = restated != state.statements;
-        let mut layers = BTreeMap::new();
-        for (index, name) in plan.layers.iter().enumerate() {
-            let before = state.layers.get(&**name);
-            if let Some(layer) = LiveLayer::restated(before, &plan, index) {
-                layers.insert(name.to_string(), layer);
+            if let Some(error) = failed.take_if(|error| !overtaken(error) || tries == TRIES) {
+                return Err(error.into());
             }
-        }
-        let kept: Vec<(String, Vec<String>, Vec<u8>)> = layers
-            .iter()
-            .map(|(name, layer)| (name.clone(), layer.slots.clone(), layer.allocation.to_bytes()))
-            .collect();
-        let changed: Vec<_> = rows
-            .iter()
-            .skip(caught_up)
-            .map(|(row, _)| (row.experiment.clone(), row.revision))
-            .collect();
-        self.store
-            .call(move |store| {
-                if !rows.is_empty() {
-                    store.add_revisions(&rows)?;
-                }
-                if says_new {
-                    store.set_file_statements(&stated)?;
-                }
-                for (name, slots, bytes) in &kept {
-                    store.set_layer(name, slots, bytes)?;
-                }
-                Ok(())
-            })
-            .await?;
+            let Err(error) = self.keep(next.1).await else { break next.0 };
+            // It may be stored all the same, or somebody else was faster: worked out from what the
+            // store has now, it is nothing any more, or another change.
+            let Ok(stored) = self.as_stored(&state).await else { return Err(error.into()) };
+            ledger = stored;
+            failed = Some(error);
+            tries += 1;
+        };
 
-        state.unstored.clear();
+        let changed: Vec<_> = next
+            .live
+            .iter()
+            .filter(|(name, now)| state.ledger.live.get(*name) != Some(now))
+            .map(|(name, now)| (name.clone(), now.clone()))
+            .collect();
         state.plan = Arc::clone(&plan);
-        state.live = live;
-        state.statements = restated;
-        state.layers = layers;
+        state.ledger = next;
         self.edge_certificates.replace(&plan.server.certificates);
         self.admin_certificates.replace(&plan.admin.certificates);
         let generation = self.put_in_force(&mut state);
@@ -179,18 +147,58 @@ impl Changes {
             reloads.notices.clone_from(&notices);
         }
         events::config_loaded(&self.file.display().to_string(), generation, &notices);
-        for (experiment, revision) in changed {
-            let view = self.view();
-            if let Some(now) = view.live.get(&experiment) {
-                events::experiment_changed(
-                    &experiment,
-                    revision,
-                    "file",
-                    "file",
-                    &weights_json(&now.weights),
-                );
-            }
+        for (name, now) in changed {
+            let weights = weights_json(&now.weights);
+            events::experiment_changed(&name, now.revision, "file", &now.by, &weights);
         }
         Ok(generation)
     }
+}
+
+/// What is known once `plan` is in force, and what has to be stored for that.
+fn restated(
+    plan: &Plan,
+    before: Ledger,
+    actor: &Actor,
+    at: i64,
+) -> Result<(Ledger, Change), ChangeError> {
+    let Ledger { mut live, layers: old_layers, statements: said, unstored: mut revisions } = before;
+    let mut statements = Vec::new();
+    for experiment in &plan.experiments {
+        let name = experiment.name.to_string();
+        let says = statement(experiment);
+        let old = live.get(&name);
+        let next = match old {
+            None => Some(LiveExperiment::first(experiment, actor, at)?),
+            // A live change stays in force until the file itself says something new.
+            Some(old) if said.get(&name) != Some(&says) || !fits(plan, &name, old) => {
+                Some(old.restated(experiment, actor, at)?)
+            }
+            Some(_) => None,
+        };
+        if let Some(next) = next {
+            let action = if old.is_none() { "experiment.create" } else { "weights.set" };
+            let audit = audit(actor, at, action, &name, old, &next);
+            revisions.push((next.to_row(&name), audit));
+            live.insert(name.clone(), next);
+        }
+        statements.push((name, says));
+    }
+    // All that the file says now: what it says no more is forgotten, here as in the store.
+    let says: BTreeMap<String, String> = statements.iter().cloned().collect();
+    let statements = (says != said).then_some(statements);
+    let mut layers = BTreeMap::new();
+    let mut moved = Vec::new();
+    for (index, name) in plan.layers.iter().enumerate() {
+        let old = old_layers.get(&**name);
+        if let Some(layer) = LiveLayer::restated(old, plan, index) {
+            if old != Some(&layer) {
+                let bytes = layer.allocation.to_bytes();
+                moved.push((name.to_string(), layer.slots.clone(), bytes));
+            }
+            layers.insert(name.to_string(), layer);
+        }
+    }
+    let after = Ledger { live, layers, statements: says, unstored: Vec::new() };
+    Ok((after, Change { revisions, statements, layers: moved }))
 }

@@ -30,10 +30,7 @@ impl Changes {
         }
         let mut state = self.state.lock().await;
         self.store_stops(&mut state).await?;
-        let before = changeable(&state, experiment)?.clone();
-        if before.revision != seen {
-            return Err(ChangeError::Stale { seen, current: before.revision, by: before.by });
-        }
+        let before = as_seen(&state, experiment, seen)?;
         let at = clock::unix_micros();
         let next = before.reweighted(experiment, weights, actor, at, reason)?;
         self.commit(&mut state, experiment, "weights.set", &before, next, actor).await
@@ -92,13 +89,14 @@ impl Changes {
     pub async fn undo(
         &self,
         experiment: &str,
+        seen: u64,
         to: Option<u64>,
         actor: &Actor,
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
         let mut state = self.state.lock().await;
         self.store_stops(&mut state).await?;
-        let before = changeable(&state, experiment)?.clone();
+        let before = as_seen(&state, experiment, seen)?;
         let target = match to {
             Some(revision) => revision,
             None => self.before_newest(experiment, &before).await?,
@@ -201,13 +199,18 @@ fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, Ch
         .ok_or_else(|| ChangeError::Missing(format!("experiment {experiment:?} does not exist")))
 }
 
-fn changeable<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
+/// The experiment, if it may be changed here and is still at the revision the caller saw.
+fn as_seen(state: &Held, experiment: &str, seen: u64) -> Result<LiveExperiment, ChangeError> {
     let live = known(state, experiment)?;
     let owner = state.plan.experiments.iter().find(|e| *e.name == *experiment).map(|e| e.owner);
     if owner == Some(Owner::File) {
         return Err(ChangeError::OwnedByFile(experiment.to_owned()));
     }
-    Ok(live)
+    if live.revision != seen {
+        let (current, by) = (live.revision, live.by.clone());
+        return Err(ChangeError::Stale { seen, current, by });
+    }
+    Ok(live.clone())
 }
 
 /// Weights as JSON, in the order of the experiment.

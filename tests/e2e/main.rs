@@ -10,6 +10,7 @@ mod durability;
 mod recording;
 mod reload;
 mod split;
+mod start;
 mod wire_answers;
 mod wire_bodies;
 mod wire_heads;

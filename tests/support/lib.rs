@@ -42,7 +42,7 @@ pub use certificates::{Authority, Pair};
 pub use client::{Answer, Client, Failure, together};
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use gateway::{ADMIN_KEY, Gateway, GatewayBuilder, gateway};
-pub use process::{Process, weir};
+pub use process::{Process, Starting, weir};
 pub use raw_client::RawClient;
 pub use until::{until, until_async, until_blocking};
 

@@ -20,6 +20,7 @@ mod wire_smuggling;
 mod wire_streams;
 mod telemetry;
 mod failure_times;
+mod failure_changes;
 mod failure_broken;
 mod failure_pools;
 mod failure_clients;

@@ -39,10 +39,10 @@ fn failed() -> StoreError {
 
 impl Faulty {
     fn there(&mut self) -> Result<&mut Sqlite, StoreError> {
-        match *self.fault.lock() {
-            Fault::Away => Err(failed()),
-            _ => Ok(&mut self.store),
+        if *self.fault.lock() == Fault::Away {
+            return Err(failed());
         }
+        Ok(&mut self.store)
     }
 }
 

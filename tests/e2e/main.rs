@@ -21,6 +21,7 @@ mod wire_streams;
 mod telemetry;
 mod failure_times;
 mod failure_changes;
+mod floods;
 mod failure_broken;
 mod failure_pools;
 mod failure_clients;

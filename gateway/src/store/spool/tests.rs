@@ -10,6 +10,21 @@ use crate::recorder::row::{Micros, Protocol};
 
 const BOOT: [u8; 16] = [7; 16];
 
+/// A spool of this folder. Another test may be starting a process at this moment, which holds what
+/// was open here, the lock of a spool just dropped too, until it has become another program.
+fn opened(folder: &Path, max_bytes: u64) -> Spool {
+    let began = std::time::Instant::now();
+    loop {
+        match Spool::open(folder, max_bytes) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                assert!(began.elapsed().as_secs() < 5, "{error}");
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 fn row(seq: u64) -> Box<Row> {
     let path = format!("/v1/\u{1}\"WSP1\u{0}\u{0}{seq}");
     Box::new(Row { seq, path, route: Some(intern("chat")), ..Row::default() })
@@ -158,11 +173,11 @@ fn every_field_of_a_row_survives() {
 #[test]
 fn rows_come_back_once_in_order_also_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     let done = spool.append(BOOT, &rows(0..600)).unwrap();
     assert_eq!(done, Appended { stored: 600, refused: 0 });
     drop(spool);
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     let waiting = spool.pending_bytes();
     assert!(waiting > 0);
     spool.append(BOOT, &rows(600..700)).unwrap();
@@ -178,7 +193,7 @@ fn rows_come_back_once_in_order_also_after_a_restart() {
 #[test]
 fn rows_of_two_boots_are_not_mixed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     spool.append([1; 16], &rows(1..3)).unwrap();
     spool.append([2; 16], &rows(1..4)).unwrap();
     let mut calls = Vec::new();
@@ -193,7 +208,7 @@ fn rows_of_two_boots_are_not_mixed() {
 #[test]
 fn what_the_store_does_not_take_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     spool.append(BOOT, &rows(0..1000)).unwrap();
     let waiting = spool.pending_bytes();
     let calls = Cell::new(0);
@@ -210,7 +225,7 @@ fn what_the_store_does_not_take_stays() {
 #[test]
 fn a_new_segment_begins_at_16_mib_and_each_goes_when_it_is_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     let large = |seq| Box::new(Row { seq, host: "h".repeat(512 << 10), ..Row::default() });
     for seq in 0..70 {
         spool.append(BOOT, &[large(seq)]).unwrap();
@@ -241,7 +256,7 @@ fn beyond_its_limit_it_refuses_the_last_rows_and_takes_more_when_there_is_room()
 #[test]
 fn a_record_torn_at_any_byte_is_ignored_and_cut_off_by_the_next_append() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     spool.append(BOOT, &rows(0..2)).unwrap();
     let whole = spool.pending_bytes();
     spool.append(BOOT, &rows(2..3)).unwrap();
@@ -258,7 +273,7 @@ fn a_record_torn_at_any_byte_is_ignored_and_cut_off_by_the_next_append() {
             }
             fs::write(&torn, &content).unwrap();
 
-            let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+            let mut spool = opened(folder.path(), 1 << 30);
             assert_eq!(spool.pending_bytes(), whole, "cut at {length}");
             spool.append(BOOT, &rows(3..4)).unwrap();
             assert_eq!(fs::metadata(&torn).unwrap().len(), spool.pending_bytes());
@@ -267,7 +282,7 @@ fn a_record_torn_at_any_byte_is_ignored_and_cut_off_by_the_next_append() {
 
             fs::write(&torn, &content).unwrap();
             drop(spool);
-            let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+            let mut spool = opened(folder.path(), 1 << 30);
             assert_eq!(drain(&mut spool), [0, 1], "cut at {length}, not appended to");
         }
     }
@@ -277,7 +292,7 @@ fn a_record_torn_at_any_byte_is_ignored_and_cut_off_by_the_next_append() {
 #[test]
 fn a_damaged_record_is_skipped_and_its_segment_kept_aside() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     spool.append(BOOT, &rows(0..1)).unwrap();
     let from = usize::try_from(spool.pending_bytes()).unwrap();
     spool.append(BOOT, &rows(1..2)).unwrap();
@@ -291,7 +306,7 @@ fn a_damaged_record_is_skipped_and_its_segment_kept_aside() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x10;
         fs::write(folder.path().join(file.file_name().unwrap()), &changed).unwrap();
-        let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+        let mut spool = opened(folder.path(), 1 << 30);
         // It goes on elsewhere, not in the damaged segment.
         spool.append(BOOT, &rows(4..5)).unwrap();
         assert_eq!(drain(&mut spool), [0, 2, 3, 4], "byte {at}");
@@ -306,17 +321,17 @@ fn a_damaged_record_is_skipped_and_its_segment_kept_aside() {
 #[test]
 fn two_processes_do_not_share_a_spool() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Spool::open(folder.path(), 1).unwrap();
+    let first = opened(folder.path(), 1);
     let second = Spool::open(folder.path(), 1).unwrap_err();
     assert_eq!(second.kind(), io::ErrorKind::ResourceBusy);
     drop(first);
-    Spool::open(folder.path(), 1).unwrap();
+    opened(folder.path(), 1);
 }
 
 #[test]
 fn a_disk_that_cannot_be_written_to_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     spool.append(BOOT, &rows(0..2)).unwrap();
     // A file that was opened for reading takes no write.
     let file = segment_files(folder.path(), "spool").remove(0);
@@ -332,7 +347,7 @@ fn a_disk_that_cannot_be_written_to_leaves_nothing_behind() {
 #[ignore = "a measurement, not a test"]
 fn the_cost_of_a_spooled_row() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(folder.path(), 1 << 30).unwrap();
+    let mut spool = opened(folder.path(), 1 << 30);
     let batch: Vec<_> = (0..512).map(|_| Box::new(full_row())).collect();
     let start = crate::clock::now();
     for _ in 0..200 {

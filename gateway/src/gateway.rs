@@ -1,7 +1,7 @@
 //! The whole process: started, running, drained.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
 use crate::backends::{Backends, probe, resolve};
@@ -22,6 +23,7 @@ use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::run::Workers;
 use crate::server::tls::{Certificates, server_config};
+use crate::signals::{self, End, Signals};
 use crate::store::sqlite::Sqlite;
 use crate::store::thread::{StoreHandle, StoreThread};
 use crate::store::{KeyRow, StoreError, TallyRow};
@@ -47,6 +49,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error("store: {0}")]
     Store(#[from] StoreError),
+    /// It was told to end before it served. That is no fault.
+    #[error("told to end before it served")]
+    Ended,
     /// Anything else: an address in use, no threads, no random numbers.
     #[error("{0}")]
     Other(String),
@@ -80,6 +85,17 @@ pub struct Gateway {
     first_admin_key: Option<String>,
     spans: Option<traces::Shutdown>,
     stop_probing: tokio::sync::watch::Sender<bool>,
+    end: Option<End>,
+}
+
+/// What a start has read before it makes anything of it.
+struct Read {
+    loaded: config::Loaded,
+    /// How its files stood then.
+    seen: Vec<(PathBuf, Option<Stamp>)>,
+    store: StoreHandle,
+    store_thread: JoinHandle<()>,
+    stored: Stored,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -96,18 +112,49 @@ fn other(what: &str, error: impl std::fmt::Display) -> StartError {
 }
 
 impl Gateway {
-    /// Starts everything the file asks for; returns when it serves.
+    /// Starts everything the file asks for; returns when it serves. SIGTERM and SIGINT are left to
+    /// the caller.
     ///
     /// # Errors
     /// [`StartError`]; then nothing is left running.
     pub fn start(file: &Path, options: StartOptions) -> Result<Self, StartError> {
+        let control = signals::control().map_err(|error| other("no runtime", error))?;
+        let hangup = {
+            let _inside = control.enter();
+            signal(SignalKind::hangup()).map_err(|error| other("no signals", error))?
+        };
+        Self::start_on(control, hangup, &mut None, file, options)
+    }
+
+    /// The same for a process of its own: a SIGTERM or SIGINT ends the start, a SIGHUP that comes
+    /// during it makes for a reload after it, and [`Gateway::run_until_signal`] hears the rest.
+    ///
+    /// # Errors
+    /// [`StartError`]; then nothing is left running.
+    pub fn start_with(
+        file: &Path,
+        options: StartOptions,
+        signals: Signals,
+    ) -> Result<Self, StartError> {
+        let Signals { control, end, reload } = signals;
+        let mut end = Some(end);
+        let mut gateway = Self::start_on(control, reload, &mut end, file, options)?;
+        gateway.end = end;
+        Ok(gateway)
+    }
+
+    fn start_on(
+        control: Runtime,
+        hangup: Signal,
+        end: &mut Option<End>,
+        file: &Path,
+        options: StartOptions,
+    ) -> Result<Self, StartError> {
         if options.quiet {
             logs::quiet();
         }
         // Both sides of TLS name their provider; this is for libraries that ask for a default.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let loaded =
-            config::load(file, &|name| std::env::var(name).ok()).map_err(StartError::Config)?;
         if let Some(key) = &options.admin_key
             && (key.len() < 32 || !policies::api_key::can_be_presented(key))
         {
@@ -119,19 +166,19 @@ impl Gateway {
         }
         let mut boot = [0; 16];
         ids::random(&mut boot).map_err(|error| other("no random numbers", error))?;
-        let mut seed = [0; 8];
-        ids::random(&mut seed).map_err(|error| other("no random numbers", error))?;
 
-        let StorePlan::Sqlite(path) = &loaded.plan.store;
-        let database = Sqlite::open(path).map_err(|error| store_error(path, error))?;
-        let (store, store_thread) = StoreThread::spawn(Box::new(database))
-            .map_err(|error| other("no thread for the store", error))?;
-        let control = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("control")
-            .enable_all()
-            .build()
-            .map_err(|error| other("no runtime", error))?;
+        // Files and the store may be slow: a store that is locked is waited for.
+        let path = file.to_owned();
+        let reading = control.spawn_blocking(move || read(&path));
+        let Some(read) = control.block_on(unless(end, reading)) else {
+            events::stopped();
+            logs::flush();
+            // What still waits for the store ends with the process, and has changed nothing.
+            control.shutdown_background();
+            return Err(StartError::Ended);
+        };
+        let Read { loaded, seen, store, store_thread, stored } =
+            read.map_err(|error| other("reading", error))??;
 
         let plan = &loaded.plan;
         let workers = plan.server.workers;
@@ -165,10 +212,9 @@ impl Gateway {
         let (listen, admin_listen) = (plan.server.listen, plan.admin.listen);
         let (recording, telemetry) = (plan.recording.clone(), plan.telemetry.clone());
 
-        let stored = Stored::read(&store)?;
         let fresh = stored.keys.is_empty();
         let notices = loaded.notices.iter().map(ToString::to_string).collect();
-        let changes = control.block_on(Changes::start(
+        let starting = Changes::start(
             file,
             loaded.plan,
             loaded.files,
@@ -177,7 +223,15 @@ impl Gateway {
             Arc::clone(&shared),
             store.clone(),
             (edge_certificates, admin_certificates),
-        ))?;
+        );
+        let Some(changes) = control.block_on(unless(end, starting)) else {
+            store.close();
+            let _ = store_thread.join();
+            events::stopped();
+            logs::flush();
+            return Err(StartError::Ended);
+        };
+        let changes = changes?;
         let first_admin_key =
             if fresh { first_key(&control, &changes, options.admin_key)? } else { None };
 
@@ -218,7 +272,7 @@ impl Gateway {
         );
         control.spawn(admin::serve(admin_listener, admin_tls, context));
         control.spawn(resolve::keep_resolving(Arc::clone(&shared)));
-        control.spawn(watch(Arc::clone(&changes), Arc::clone(&shared)));
+        control.spawn(watch(Arc::clone(&changes), hangup, seen));
 
         let (stop_probing, stopped) = tokio::sync::watch::channel(false);
         let probing = spawn_probing(Arc::clone(&shared), stopped)
@@ -237,6 +291,7 @@ impl Gateway {
             first_admin_key,
             spans,
             stop_probing,
+            end: None,
         })
     }
 
@@ -265,27 +320,15 @@ impl Gateway {
         &self.changes
     }
 
-    /// Waits for SIGTERM or SIGINT, drains, and gives the exit code.
-    pub fn run_until_signal(self) -> i32 {
-        let Some(control) = &self.control else { return 1 };
-        let signals = control.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut term = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            Ok::<_, std::io::Error>((term, interrupt))
-        });
-        let Ok((mut term, mut interrupt)) = signals else { return 1 };
+    /// Waits for SIGTERM or SIGINT, drains, and gives the exit code. Of a gateway that was started
+    /// with its signals.
+    pub fn run_until_signal(mut self) -> i32 {
+        let (Some(control), Some(mut end)) = (&self.control, self.end.take()) else { return 1 };
+        control.block_on(end.come());
         let hurry = Arc::new(AtomicBool::new(false));
         let again = Arc::clone(&hurry);
         control.spawn(async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            end.come().await;
             again.store(true, Relaxed);
         });
         let plan = Arc::clone(&self.changes.view().plan);
@@ -341,6 +384,28 @@ impl Gateway {
         }
         events::stopped();
         logs::flush();
+    }
+}
+
+/// Reads the configuration and what the store knows. Blocks.
+fn read(file: &Path) -> Result<Read, StartError> {
+    let loaded =
+        config::load(file, &|name| std::env::var(name).ok()).map_err(StartError::Config)?;
+    // What is written from here on is read again, however long the rest takes.
+    let seen = stamps(&loaded.files);
+    let StorePlan::Sqlite(path) = &loaded.plan.store;
+    let database = Sqlite::open(path).map_err(|error| store_error(path, error))?;
+    let (store, store_thread) = StoreThread::spawn(Box::new(database))
+        .map_err(|error| other("no thread for the store", error))?;
+    let stored = Stored::read(&store)?;
+    Ok(Read { loaded, seen, store, store_thread, stored })
+}
+
+/// Does `work` unless the process is told to end: then nothing.
+async fn unless<T>(end: &mut Option<End>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => end.or(work).await,
+        None => Some(work.await),
     }
 }
 
@@ -424,41 +489,41 @@ fn spawn_probing(
 
 /// What tells one state of a file from another. The content is read only when this changed; links
 /// are followed, because mounted configuration replaces links.
-fn stamp(path: &Path) -> Option<(std::time::SystemTime, u64, u64)> {
+type Stamp = (std::time::SystemTime, u64, u64);
+
+fn stamp(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }
 
-/// Reloads when a watched file changed or on SIGHUP. Looking twice a second sees every kind of change
-/// on every kind of mount, which notifications do not.
-async fn watch(changes: Arc<Changes>, _shared: Arc<Shared>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    let stamps = |changes: &Changes| -> Vec<_> {
-        changes.watched().iter().map(|path| (path.clone(), stamp(path))).collect()
-    };
-    let mut seen = stamps(&changes);
+fn stamps(files: &[PathBuf]) -> Vec<(PathBuf, Option<Stamp>)> {
+    files.iter().map(|path| (path.clone(), stamp(path))).collect()
+}
+
+/// Reloads when a watched file is not as it was `seen`, or on SIGHUP. Looking twice a second sees
+/// every kind of change on every kind of mount, which notifications do not.
+async fn watch(changes: Arc<Changes>, mut hangup: Signal, mut seen: Vec<(PathBuf, Option<Stamp>)>) {
     loop {
         let asked = tokio::select! {
             _ = hangup.recv() => true,
             () = tokio::time::sleep(Duration::from_millis(500)) => false,
         };
-        let now = stamps(&changes);
+        let now = stamps(&changes.watched());
         if now == seen && !asked {
             continue;
         }
         if !asked {
             // A file may be half written: it is read once it rests.
             tokio::time::sleep(Duration::from_millis(200)).await;
-            if stamps(&changes) != now {
+            if stamps(&changes.watched()) != now {
                 continue;
             }
         }
         // The outcome is logged and counted where it happens.
         let _ = changes.reload().await;
         // What was written while it ran was perhaps not read: what counts is how a file stood before.
-        seen = stamps(&changes)
+        seen = stamps(&changes.watched())
             .into_iter()
             .map(|(path, after)| {
                 let before = now.iter().find(|(of, _)| *of == path).map(|(_, before)| *before);

@@ -22,8 +22,10 @@ pub mod recorder;
 pub mod store;
 pub mod telemetry;
 pub mod admin;
+pub mod signals;
 pub mod gateway;
 pub mod cli;
 pub mod demo;
 
 pub use gateway::{Gateway, StartError, StartOptions};
+pub use signals::Signals;

@@ -11,7 +11,7 @@ use crate::snapshot::variant_id;
 use crate::store::{RevisionRow, Source, State};
 
 /// One experiment at its newest revision.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LiveExperiment {
     /// Newest revision.
     pub revision: u64,
@@ -319,7 +319,7 @@ fn shares(experiment: &str, weights: &[(String, f64)]) -> Result<Vec<u16>, Weigh
 }
 
 /// A layer as it stands: which experiment has which part of its buckets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LiveLayer {
     /// Slot 0 is outside; then experiments.
     pub slots: Vec<String>,
@@ -348,6 +348,10 @@ impl LiveLayer {
         }
         let allocation = match before {
             None => Allocation::initial(&shares).ok()?,
+            // Not dealt anew, which would be another generation of the same.
+            Some(before) if before.slots == slots && before.allocation.shares() == shares => {
+                before.allocation.clone()
+            }
             Some(before) => {
                 let places: Vec<Option<VariantId>> = before
                     .slots

@@ -173,6 +173,26 @@ pub struct TallyRow {
 /// A layer: its name, the names of its slots, `routing::Allocation::to_bytes`.
 pub type LayerRow = (String, Vec<String>, Vec<u8>);
 
+/// What one change keeps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// Revisions and one audit entry for each, in the order in which they are made.
+    pub revisions: Vec<(RevisionRow, AuditRow)>,
+    /// What the file says now, by experiment, all of it: one not named here is forgotten. `None`
+    /// leaves what is remembered.
+    pub statements: Option<Vec<(String, String)>>,
+    /// Layers whose allocation is another one now; the others stay.
+    pub layers: Vec<LayerRow>,
+}
+
+impl Change {
+    /// Whether there is nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        let Self { revisions, statements, layers } = self;
+        revisions.is_empty() && statements.is_none() && layers.is_empty()
+    }
+}
+
 /// What `GET /requests` asks for. Empty members do not filter.
 #[derive(Clone, Debug, Default)]
 pub struct OutcomeQuery {
@@ -244,9 +264,11 @@ pub trait Store: Send {
 
     /// The newest revision of every experiment ever seen.
     fn experiments(&mut self) -> Result<Vec<RevisionRow>, StoreError>;
-    /// Adds revisions and one audit entry for each, in one transaction. `Exists` if any number is
-    /// taken: somebody else was faster. `Missing` if it would leave a gap.
-    fn add_revisions(&mut self, rows: &[(RevisionRow, AuditRow)]) -> Result<(), StoreError>;
+    /// Keeps a whole change with its audit entries, in one transaction. Doing it twice is doing it
+    /// once: a revision that is there already, member for member, is left alone with its entry.
+    /// `Exists` if another one has its number: somebody else was faster. `Missing` if it would leave
+    /// a gap.
+    fn add_change(&mut self, change: &Change) -> Result<(), StoreError>;
     /// Revisions of one experiment, newest first, below `before` if given.
     fn revisions(
         &mut self,
@@ -257,14 +279,10 @@ pub trait Store: Send {
 
     /// What the file said of an experiment when it was last read (canonical text), by experiment.
     fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError>;
-    /// Remembers what the file says now, all of it: an experiment not named here is forgotten.
-    fn set_file_statements(&mut self, rows: &[(String, String)]) -> Result<(), StoreError>;
 
     /// Allocation tables of layers, by layer name (`routing::Allocation::to_bytes`, with the names
     /// of its slots).
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError>;
-    /// Keeps a layer's allocation.
-    fn set_layer(&mut self, name: &str, slots: &[String], bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Adds an audit entry that belongs to no other row.
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError>;

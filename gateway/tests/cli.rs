@@ -289,7 +289,9 @@ fn undo_and_stop_send_what_was_asked_for() {
         "{}",
         out(&output)
     );
-    let [undo, stop] = admin.seen().try_into().unwrap();
+    let [look, undo, stop] = admin.seen().try_into().unwrap();
+    assert_eq!(look.line.trim_end(), "GET /api/v1/experiments/int8 HTTP/1.1");
+    assert_eq!(undo.header("if-match"), Some("\"9\""));
     assert_eq!(undo.line.trim_end(), "POST /api/v1/experiments/int8/undo HTTP/1.1");
     assert_eq!(
         serde_json::from_str::<Value>(&undo.body).unwrap(),

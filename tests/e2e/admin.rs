@@ -34,7 +34,7 @@ async fn the_audit_log_tells_who_did_what_from_where_and_what_it_was_before() {
     assert_eq!(refused.status, 412);
     ada.post(&format!("{INT8}/stop"), r#"{"reason":"ouch"}"#).await;
     ada.post(&format!("{INT8}/stop"), "").await;
-    ada.post(&format!("{INT8}/undo"), "").await;
+    ada.post(&format!("{INT8}/undo"), "").header("if-match", "\"3\"").await;
 
     let audit = gateway.get("/audit").await;
     let entries = audit["items"].as_array().unwrap();

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use routing::{Allocation, HashKey, Salt};
 use serde_json::{Value, json};
-use weir_tests::{Answer, Backend, Client, Gateway, backend, gateway, millis, until};
+use weir_tests::{
+    ADMIN_KEY, Answer, Backend, Client, Gateway, backend, gateway, millis, until, weir,
+};
 
 const PATH: &str = "/v1/chat/completions";
 const INT8: &str = "/api/v1/experiments/int8";
@@ -66,6 +68,12 @@ async fn put_weights(client: &Client, if_match: &str, body: Value) -> Answer {
 
 async fn post(client: &Client, what: &str, body: Value) -> Answer {
     client.post(&format!("{INT8}/{what}"), body.to_string()).await
+}
+
+/// An undo by somebody who has just looked.
+async fn undo(client: &Client, body: Value) -> Answer {
+    let seen = client.get(INT8).await.header("etag").unwrap().to_owned();
+    client.post(&format!("{INT8}/undo"), body.to_string()).header("if-match", &seen).await
 }
 
 fn error(answer: &Answer) -> (u16, String, String) {
@@ -356,7 +364,10 @@ async fn a_repeated_request_is_done_once_and_answered_twice() {
         (stop().await.json()["revision"].as_u64(), stop().await.status.as_u16()),
         (Some(3), 200)
     );
-    let undo = || api.post(&format!("{INT8}/undo"), "").header("idempotency-key", "u");
+    let undo = || {
+        let post = api.post(&format!("{INT8}/undo"), "").header("if-match", "\"3\"");
+        post.header("idempotency-key", "u")
+    };
     assert_eq!(undo().await.json()["revision"], 4);
     assert_eq!(undo().await.json()["revision"], 4, "a repeated undo does not undo twice");
     assert_eq!(gateway.get("/experiments/int8").await["revision"], 4);
@@ -380,7 +391,8 @@ async fn a_request_repeated_while_it_runs_is_done_once() {
     gateway.set_weights("int8", json!({"canary": 30})).await;
     let api = gateway.api();
     let undo = || {
-        api.apart().post(&format!("{INT8}/undo"), "").header("idempotency-key", "u").into_future()
+        let post = api.apart().post(&format!("{INT8}/undo"), "").header("if-match", "\"2\"");
+        post.header("idempotency-key", "u").into_future()
     };
     let (one, two, three, four) = tokio::join!(undo(), undo(), undo(), undo());
     for answer in [one, two, three, four] {
@@ -453,7 +465,7 @@ async fn undo_goes_back_and_an_undo_of_it_forward_again() {
     let canary =
         async || gateway.get("/experiments/int8").await["variants"]["canary"]["share"].clone();
 
-    let nothing = post(&api, "undo", json!({})).await;
+    let nothing = undo(&api, json!({})).await;
     let said = "experiment \"int8\" has only one revision; there is nothing to undo";
     assert_eq!(error(&nothing), (404, "not_found".into(), said.into()));
 
@@ -465,7 +477,7 @@ async fn undo_goes_back_and_an_undo_of_it_forward_again() {
     gateway.set_weights("int8", json!({"stable": 50, "canary": 50})).await;
     gateway.set_weights("int8", json!({"stable": 20, "canary": 80})).await;
 
-    let undone = post(&api, "undo", json!({"reason": "too slow"})).await;
+    let undone = undo(&api, json!({"reason": "too slow"})).await;
     assert_eq!(undone.status, 200, "{}", undone.text());
     let body = undone.json();
     assert_eq!(
@@ -474,12 +486,12 @@ async fn undo_goes_back_and_an_undo_of_it_forward_again() {
     );
     assert_eq!(undone.header("etag"), Some("\"4\""));
     assert_eq!(canary().await, 0.5);
-    assert_eq!(post(&api, "undo", json!({})).await.json()["undoes"], 4);
+    assert_eq!(undo(&api, json!({})).await.json()["undoes"], 4);
     assert_eq!(canary().await, 0.8, "an undo of the undo brings back what was undone");
-    post(&api, "undo", json!({})).await;
+    undo(&api, json!({})).await;
     assert_eq!(canary().await, 0.5);
 
-    let first = post(&api, "undo", json!({"to": 1})).await;
+    let first = undo(&api, json!({"to": 1})).await;
     assert_eq!((&first.json()["revision"], &first.json()["undoes"]), (&json!(7), &json!(6)));
     assert_eq!(canary().await, 0.1);
     let mut after = Vec::new();
@@ -487,7 +499,7 @@ async fn undo_goes_back_and_an_undo_of_it_forward_again() {
         after.push(answer_for(&client, &format!("user-{user}")).await);
     }
     assert_eq!(before, after, "everybody is back where they were");
-    post(&api, "undo", json!({})).await;
+    undo(&api, json!({})).await;
     assert_eq!(canary().await, 0.5, "an undo --to is undone like any other");
 
     for (to, said) in [
@@ -496,13 +508,50 @@ async fn undo_goes_back_and_an_undo_of_it_forward_again() {
         (99, "experiment \"int8\" has no revision 99 before revision 8"),
         (u64::MAX, "experiment \"int8\" has no revision 18446744073709551615 before revision 8"),
     ] {
-        let answer = post(&api, "undo", json!({"to": to})).await;
+        let answer = undo(&api, json!({"to": to})).await;
         assert_eq!(error(&answer), (404, "not_found".into(), said.into()));
     }
     for wrong in [json!({"to": -1}), json!({"to": "1"}), json!({"back": 1}), json!([])] {
-        assert_eq!(post(&api, "undo", wrong.clone()).await.status, 400, "{wrong}");
+        assert_eq!(undo(&api, wrong.clone()).await.status, 400, "{wrong}");
     }
     assert_eq!(gateway.get("/experiments/int8").await["revision"], 8);
+}
+
+/// T20. What happened: an undo named no revision, so of two people who saw the same mistake the first
+/// took it back, and the second brought it back again.
+#[tokio::test]
+async fn t20_an_undo_is_made_only_by_who_has_seen_the_newest_revision() {
+    let (_stable, _canary, text) = two().await;
+    let gateway = gateway(text).start().await;
+    let api = gateway.api();
+    gateway.set_weights("int8", json!({"canary": 50})).await;
+    let path = format!("{INT8}/undo");
+    let absent = api.post(&path, "").await;
+    assert_eq!((absent.status.as_u16(), error(&absent).1), (428, "precondition_required".into()));
+    let wrong = api.post(&path, "").header("if-match", "*").await;
+    assert_eq!((wrong.status.as_u16(), error(&wrong).1), (400, "invalid_request".into()));
+    assert_eq!(gateway.get("/experiments/int8").await["revision"], 2, "nothing was changed");
+
+    let first = api.post(&path, "").header("if-match", "\"2\"").await;
+    assert_eq!((first.status.as_u16(), first.header("etag")), (200, Some("\"3\"")));
+    for body in [json!({}), json!({"to": 1})] {
+        let second = api.post(&path, body.to_string()).header("if-match", "\"2\"").await;
+        let said = "revision 2 is not in force any more: first-admin made revision 3";
+        assert_eq!(error(&second), (412, "stale_revision".into(), said.into()));
+    }
+    let shown = gateway.get("/experiments/int8").await;
+    assert_eq!(
+        (&shown["revision"], &shown["variants"]["canary"]["weight"]),
+        (&json!(3), &json!(10.0))
+    );
+
+    let admin = format!("http://{}", gateway.admin);
+    let undone = tokio::task::spawn_blocking(move || {
+        weir(&["undo", "int8", "--admin", &admin, "--token", ADMIN_KEY])
+    });
+    let undone = undone.await.unwrap();
+    assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
+    assert_eq!(gateway.get("/experiments/int8").await["revision"], 4);
 }
 
 #[tokio::test]
@@ -544,7 +593,7 @@ async fn stop_sends_everything_to_the_routes_backend_until_somebody_sets_weights
     assert_eq!(answer_for(&gateway.client(), "u").await, "canary");
     let stopped = post(&gateway.api(), "stop", json!({})).await;
     assert_eq!(stopped.json()["state"], "stopped");
-    let undone = post(&gateway.api(), "undo", json!({})).await;
+    let undone = undo(&gateway.api(), json!({})).await;
     assert_eq!(undone.json()["state"], "running", "a stop can be undone");
     assert_eq!(answer_for(&gateway.client(), "u").await, "canary");
 }
@@ -560,7 +609,7 @@ async fn what_the_file_owns_is_changed_in_the_file_but_stops_at_once() {
     let refused = (409, "owned_by_file".to_owned(), said.to_owned());
     let put = gateway.set_weights("int8", json!({"canary": 50})).await;
     assert_eq!(error(&put), refused);
-    assert_eq!(error(&post(&api, "undo", json!({})).await), refused);
+    assert_eq!(error(&undo(&api, json!({})).await), refused);
     let shown = gateway.get("/experiments/int8").await;
     assert_eq!((&shown["owner"], &shown["revision"]), (&json!("file"), &json!(1)));
 

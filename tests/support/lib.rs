@@ -44,8 +44,8 @@ pub use certificates::{Authority, Pair};
 pub use client::{Answer, Client, Failure, together};
 pub use collector::Collector;
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
-pub use gateway::{Gateway, GatewayBuilder, gateway};
-pub use process::{Process, weir};
+pub use gateway::{ADMIN_KEY, Gateway, GatewayBuilder, gateway};
+pub use process::{Process, Starting, weir};
 pub use raw_client::RawClient;
 pub use until::{until, until_async, until_blocking};
 

@@ -65,13 +65,20 @@ pub struct Process {
     pub took: Duration,
 }
 
+/// `weir serve` that does not serve yet, killed when dropped.
+#[derive(Debug)]
+pub struct Starting {
+    process: Process,
+    began: Instant,
+}
+
 impl Prepared {
     /// Starts the program and waits until it serves.
     ///
     /// # Panics
     /// If it ends before, or does not serve within ten seconds.
     pub async fn spawn(&self) -> Process {
-        self.spawn_with(&[]).await
+        self.begin().serves().await
     }
 
     /// The same, with these variables in its environment.
@@ -79,6 +86,19 @@ impl Prepared {
     /// # Panics
     /// As [`Self::spawn`].
     pub async fn spawn_with(&self, variables: &[(&str, &str)]) -> Process {
+        self.begin_with(variables).serves().await
+    }
+
+    /// Starts the program.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn begin(&self) -> Starting {
+        self.begin_with(&[])
+    }
+
+    fn begin_with(&self, variables: &[(&str, &str)]) -> Starting {
         let began = Instant::now();
         let mut child = Command::new(weir_program())
             .args(["serve", "--config"])
@@ -90,32 +110,76 @@ impl Prepared {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        let ready = loop {
-            let text = String::from_utf8_lossy(&stdout.lock()).into_owned();
-            let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            let mut events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            if let Some(ready) = events.find(|event| event["event"] == "weir.ready") {
-                break ready;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let process = Process {
+            edge: nowhere,
+            admin: nowhere,
+            took: Duration::ZERO,
+            stdout: collect(child.stdout.take().unwrap()),
+            stderr: collect(child.stderr.take().unwrap()),
+            child: Mutex::new(child),
+            roots: self.authority.roots(),
+        };
+        Starting { process, began }
+    }
+}
+
+impl Starting {
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// If it ends before, or does not serve within ten seconds.
+    pub async fn serves(mut self) -> Process {
+        loop {
+            if let Some(ready) = self.process.events("weir.ready").pop() {
+                let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
+                self.process.edge = address("edge");
+                self.process.admin = address("admin");
+                self.process.took = self.began.elapsed();
+                return self.process;
             }
-            if child.try_wait().unwrap().is_some() || began.elapsed() > seconds(10) {
-                let _ = child.kill();
-                let told = String::from_utf8_lossy(&stderr.lock()).into_owned();
-                panic!("weir does not serve:\n{text}{told}");
+            if !self.process.runs() || self.began.elapsed() > seconds(10) {
+                let (stdout, stderr) = (self.process.stdout(), self.process.stderr());
+                panic!("weir does not serve:\n{stdout}{stderr}");
             }
             tokio::time::sleep(millis(2)).await;
-        };
-        let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
-        Process {
-            edge: address("edge"),
-            admin: address("admin"),
-            took: began.elapsed(),
-            child: Mutex::new(child),
-            stdout,
-            stderr,
-            roots: self.authority.roots(),
         }
+    }
+
+    /// Waits until it listens to a signal, such as 15 for SIGTERM, as the system tells it.
+    ///
+    /// # Panics
+    /// If it does not within two seconds.
+    pub async fn listens_to(&self, signal: u32) {
+        let path = format!("/proc/{}/status", self.process.id());
+        crate::until(seconds(2), || {
+            let status = std::fs::read_to_string(&path).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal - 1) & 1 == 1
+        })
+        .await;
+    }
+
+    /// Waits until it has this file open.
+    ///
+    /// # Panics
+    /// If it does not within two seconds.
+    pub async fn opens(&self, file: &Path) {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        let file = file.canonicalize().unwrap();
+        crate::until(seconds(2), || {
+            let open = std::fs::read_dir(&folder).unwrap().flatten();
+            open.filter_map(|each| std::fs::read_link(each.path()).ok()).any(|open| open == file)
+        })
+        .await;
+    }
+}
+
+impl std::ops::Deref for Starting {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 

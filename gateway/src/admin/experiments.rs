@@ -289,7 +289,8 @@ pub async fn undo(
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Answer, ApiError> {
-    let what = format!("undo {name} {}", blake3::hash(&bytes));
+    let seen = if_match(&headers)?;
+    let what = format!("undo {name} {seen} {}", blake3::hash(&bytes));
     let key = Answers::key(&who, &headers)?;
     let _turn = context.answers.turn(key.as_deref()).await;
     if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
@@ -299,8 +300,10 @@ pub async fn undo(
     let reason = reason(asked.reason)?;
     let (changes, experiment) = (Arc::clone(&context.changes), name.clone());
     let live =
-        to_the_end(async move { changes.undo(&experiment, asked.to, &who.actor(), reason).await })
-            .await??;
+        to_the_end(
+            async move { changes.undo(&experiment, seen, asked.to, &who.actor(), reason).await },
+        )
+        .await??;
     changed(&context, &name, &live, key, what)
 }
 

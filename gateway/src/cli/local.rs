@@ -10,13 +10,20 @@ use super::Cli;
 use super::console::{Console, Tone};
 use super::fault::{Exit, Fault};
 use crate::config::{self, Problem, Problems};
-use crate::{Gateway, StartError, StartOptions};
+use crate::{Gateway, Signals, StartError, StartOptions};
 
 /// Runs the gateway until it is told to stop.
 pub(crate) fn serve(config: &Path, console: &mut Console) -> Result<(), Fault> {
+    // Before anything slow (F24).
+    let signals = Signals::listen()
+        .map_err(|error| Fault::failed(format!("cannot start: no signals: {error}"), ""))?;
     let admin_key = std::env::var("WEIR_ADMIN_KEY").ok().filter(|key| !key.is_empty());
     let options = StartOptions { admin_key, ..StartOptions::default() };
-    let gateway = Gateway::start(config, options).map_err(not_started)?;
+    let gateway = match Gateway::start_with(config, options, signals) {
+        // Nothing had begun that would have to be drained.
+        Err(StartError::Ended) => return Ok(()),
+        started => started.map_err(not_started)?,
+    };
     if let Some(key) = gateway.first_admin_key() {
         console.note(&format!(
             "the store was empty; this is its first admin key, shown only now:\n\n  {key}\n\n\

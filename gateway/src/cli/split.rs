@@ -151,12 +151,7 @@ pub(crate) fn set(
     let name = change.experiment;
     let before = get(client, name, console)?;
     unknown_variant(&before.json, name, weights)?;
-    let Some(seen) = before.revision.or_else(|| reading::whole(&before.json, "revision")) else {
-        return Err(Fault::failed(
-            format!("cannot change \"{name}\": the gateway did not say which revision is in force"),
-            "is this command older or newer than the gateway? compare `weir --version` and `weir status`",
-        ));
-    };
+    let seen = revision(&before, name)?;
 
     let weights: Map<String, Value> =
         weights.iter().map(|(variant, weight)| (variant.clone(), json!(weight))).collect();
@@ -177,6 +172,16 @@ pub(crate) fn set(
     report(&answer, json, console)
 }
 
+/// The revision that a change starts from.
+fn revision(seen: &Answer, name: &str) -> Result<u64, Fault> {
+    seen.revision.or_else(|| reading::whole(&seen.json, "revision")).ok_or_else(|| {
+        Fault::failed(
+            format!("cannot change \"{name}\": the gateway did not say which revision is in force"),
+            "is this command older or newer than the gateway? compare `weir --version` and `weir status`",
+        )
+    })
+}
+
 /// Goes back to an earlier revision.
 pub(crate) fn undo(
     client: &AdminClient,
@@ -189,8 +194,13 @@ pub(crate) fn undo(
     let mut body = Map::new();
     body.extend(to.map(|to| ("to".to_owned(), json!(to))));
     body.extend(change.reason.map(|reason| ("reason".to_owned(), json!(reason))));
+    let seen = revision(&get(client, name, console)?, name)?;
     let path = format!("/experiments/{}/undo", escaped(name));
-    let answer = client.ask_anyway(Call::write(Method::POST, &path, Some(body.into())), console)?;
+    let post = Call::write(Method::POST, &path, Some(body.into())).if_match(seen);
+    let answer = client.ask_anyway(post, console)?;
+    if answer.status == StatusCode::PRECONDITION_FAILED {
+        return Err(overtaken(client, name, seen, &answer, console));
+    }
     if !answer.status.is_success() {
         let mut fault =
             refused(client, &answer, name, &format!("undo a change of \"{name}\""), console);

@@ -21,8 +21,8 @@ use rusqlite::{TransactionBehavior, ffi};
 
 use self::vocabulary::Vocabulary;
 use super::{
-    AuditEntry, AuditRow, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery, RevisionRow,
-    Store, StoreError, TallyRow,
+    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery,
+    RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::ids;
 use crate::recorder::row::Row;
@@ -215,8 +215,8 @@ impl Store for Sqlite {
         self.run(|connection, _| changes::experiments(connection))
     }
 
-    fn add_revisions(&mut self, rows: &[(RevisionRow, AuditRow)]) -> Result<(), StoreError> {
-        self.write(|transaction, _| changes::add_revisions(transaction, rows))
+    fn add_change(&mut self, change: &Change) -> Result<(), StoreError> {
+        self.write(|transaction, _| changes::add(transaction, change))
     }
 
     fn revisions(
@@ -232,16 +232,8 @@ impl Store for Sqlite {
         self.run(|connection, _| changes::file_statements(connection))
     }
 
-    fn set_file_statements(&mut self, rows: &[(String, String)]) -> Result<(), StoreError> {
-        self.write(|transaction, _| changes::set_file_statements(transaction, rows))
-    }
-
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
         self.run(|connection, _| changes::layers(connection))
-    }
-
-    fn set_layer(&mut self, name: &str, slots: &[String], bytes: &[u8]) -> Result<(), StoreError> {
-        self.write(|transaction, _| changes::set_layer(transaction, name, slots, bytes))
     }
 
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Fault, audit, count, damaged, int, is_taken};
-use crate::store::{AuditRow, KeyRow, LayerRow, RevisionRow, StoreError};
+use crate::store::{Change, KeyRow, LayerRow, RevisionRow, StoreError};
 
 /// Every key, oldest first.
 pub(super) fn keys(connection: &Connection) -> Result<Vec<KeyRow>, Fault> {
@@ -136,10 +136,28 @@ pub(super) fn revisions(
     Ok(revisions)
 }
 
-/// Adds the next revision of an experiment.
+/// Adds a change and its audit entries, in the order given.
+pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<(), Fault> {
+    // Field by field, so that a new one does not compile until it is kept.
+    let Change { revisions, statements, layers } = change;
+    for (row, entry) in revisions {
+        if add_revision(transaction, row)? {
+            audit::append(transaction, entry)?;
+        }
+    }
+    if let Some(statements) = statements {
+        set_file_statements(transaction, statements)?;
+    }
+    for (name, slots, bytes) in layers {
+        set_layer(transaction, name, slots, bytes)?;
+    }
+    Ok(())
+}
+
+/// Adds the next revision of an experiment; false if this very one is there already.
 ///
-/// `Exists` if the number is taken, `Missing` if one before it is not there.
-pub(super) fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> Result<(), Fault> {
+/// `Exists` if another one has its number, `Missing` if one before it is not there.
+fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> Result<bool, Fault> {
     let RevisionRow {
         experiment,
         revision,
@@ -157,6 +175,10 @@ pub(super) fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> 
         .prepare_cached("SELECT coalesce(max(revision), 0) FROM revisions WHERE experiment = ?1")?
         .query_row([experiment], |row| row.get(0))?;
     if *revision <= count(newest) {
+        let there = revisions(transaction, experiment, Some(revision + 1), 1)?;
+        if there.first() == Some(row) {
+            return Ok(false);
+        }
         let taken = format!("revision {revision} of experiment {experiment}");
         return Err(StoreError::Exists(taken).into());
     }
@@ -183,7 +205,7 @@ pub(super) fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> 
             buckets_moved,
             undoes.map(int),
         ])?;
-    Ok(())
+    Ok(true)
 }
 
 fn revision(row: &Row<'_>) -> Result<RevisionRow, Fault> {
@@ -202,18 +224,6 @@ fn revision(row: &Row<'_>) -> Result<RevisionRow, Fault> {
     })
 }
 
-/// Adds changes and their audit entries, in the order given.
-pub(super) fn add_revisions(
-    transaction: &Transaction<'_>,
-    rows: &[(RevisionRow, AuditRow)],
-) -> Result<(), Fault> {
-    for (revision, entry) in rows {
-        add_revision(transaction, revision)?;
-        audit::append(transaction, entry)?;
-    }
-    Ok(())
-}
-
 /// What the file said, by experiment.
 pub(super) fn file_statements(connection: &Connection) -> Result<Vec<(String, String)>, Fault> {
     let mut statement = connection
@@ -223,7 +233,7 @@ pub(super) fn file_statements(connection: &Connection) -> Result<Vec<(String, St
 }
 
 /// Replaces all of it: what the file no longer says is forgotten.
-pub(super) fn set_file_statements(
+fn set_file_statements(
     transaction: &Transaction<'_>,
     rows: &[(String, String)],
 ) -> Result<(), Fault> {
@@ -252,7 +262,7 @@ pub(super) fn layers(connection: &Connection) -> Result<Vec<LayerRow>, Fault> {
 }
 
 /// Keeps one layer's allocation.
-pub(super) fn set_layer(
+fn set_layer(
     transaction: &Transaction<'_>,
     name: &str,
     slots: &[String],

@@ -237,19 +237,25 @@ fn keys_are_kept_and_revoked_with_their_audit_entries() {
     assert_eq!(store.verify_audit().unwrap(), Ok(3));
 }
 
+/// A change of revisions alone.
+fn revisions(rows: &[(RevisionRow, AuditRow)]) -> Change {
+    Change { revisions: rows.to_vec(), ..Change::default() }
+}
+
 #[test]
 fn revisions_are_numbered_without_gaps_and_stored_all_or_none() {
     let Opened { folder: _folder, mut store } = open();
     let audit = audit_row("weights.set");
     let with_audit = |experiment: &str, number| (revision_row(experiment, number), audit.clone());
-    store
-        .add_revisions(&[with_audit("int8", 1), with_audit("int8", 2), with_audit("b", 1)])
-        .unwrap();
-    store.add_revisions(&[with_audit("int8", 3)]).unwrap();
+    let first = [with_audit("int8", 1), with_audit("int8", 2), with_audit("b", 1)];
+    store.add_change(&revisions(&first)).unwrap();
+    store.add_change(&revisions(&[with_audit("int8", 3)])).unwrap();
 
-    let taken = store.add_revisions(&[with_audit("b", 2), with_audit("int8", 3)]).unwrap_err();
+    let other = RevisionRow { by: "ada".into(), ..revision_row("int8", 3) };
+    let late = revisions(&[with_audit("b", 2), (other, audit.clone())]);
+    let taken = store.add_change(&late).unwrap_err();
     assert_eq!(taken.to_string(), "revision 3 of experiment int8 exists already");
-    let gap = store.add_revisions(&[with_audit("int8", 5)]).unwrap_err();
+    let gap = store.add_change(&revisions(&[with_audit("int8", 5)])).unwrap_err();
     assert_eq!(gap.to_string(), "revision 4 of experiment int8 does not exist");
 
     assert_eq!(store.experiments().unwrap(), [revision_row("b", 1), revision_row("int8", 3)]);
@@ -262,7 +268,7 @@ fn revisions_are_numbered_without_gaps_and_stored_all_or_none() {
         for source in [Source::File, Source::Api, Source::Ramp] {
             let next = store.revisions("b", None, 1).unwrap()[0].revision + 1;
             let row = RevisionRow { state, source, undoes: None, ..revision_row("b", next) };
-            store.add_revisions(&[(row.clone(), audit.clone())]).unwrap();
+            store.add_change(&revisions(&[(row.clone(), audit.clone())])).unwrap();
             assert_eq!(store.revisions("b", None, 1).unwrap(), [row]);
         }
     }
@@ -271,18 +277,19 @@ fn revisions_are_numbered_without_gaps_and_stored_all_or_none() {
 #[test]
 fn of_those_who_race_for_a_revision_one_gets_it() {
     let Opened { folder, mut store } = open();
-    store.add_revisions(&[(revision_row("int8", 1), audit_row("weights.set"))]).unwrap();
+    store.add_change(&revisions(&[(revision_row("int8", 1), audit_row("weights.set"))])).unwrap();
     for revision in 2..12 {
         let start = Arc::new(Barrier::new(4));
         let racers: Vec<_> = (0..4)
-            .map(|_| {
+            .map(|racer| {
                 let start = Arc::clone(&start);
                 let path = folder.path().join("weir.db");
                 std::thread::spawn(move || {
                     let mut store = Sqlite::open(&path).unwrap();
-                    let row = (revision_row("int8", revision), audit_row("weights.set"));
+                    let row = RevisionRow { at: racer, ..revision_row("int8", revision) };
+                    let row = (row, audit_row("weights.set"));
                     start.wait();
-                    store.add_revisions(&[row])
+                    store.add_change(&revisions(&[row]))
                 })
             })
             .collect();
@@ -315,18 +322,65 @@ fn those_who_make_a_store_at_the_same_moment_get_the_same_one() {
 fn what_the_file_says_now_replaces_what_it_said() {
     let Opened { folder: _folder, mut store } = open();
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-    store.set_file_statements(&[pair("b", "1"), pair("a", "2")]).unwrap();
+    let says = |pairs: &[_]| Change { statements: Some(pairs.to_vec()), ..Change::default() };
+    store.add_change(&says(&[pair("b", "1"), pair("a", "2")])).unwrap();
     assert_eq!(store.file_statements().unwrap(), [pair("a", "2"), pair("b", "1")]);
-    store.set_file_statements(&[pair("a", "3")]).unwrap();
+    store.add_change(&says(&[pair("a", "3")])).unwrap();
+    store.add_change(&Change::default()).unwrap();
     assert_eq!(store.file_statements().unwrap(), [pair("a", "3")]);
 }
 
 #[test]
 fn layers_are_kept() {
     let Opened { folder: _folder, mut store } = open();
-    store.set_layer("ui", &["a".into(), "b".into()], &[1]).unwrap();
-    store.set_layer("ui", &["a".into()], &[2, 0]).unwrap();
+    let layer = |slots: &[&str], bytes: &[u8]| Change {
+        layers: vec![(
+            "ui".into(),
+            slots.iter().map(|slot| (*slot).to_owned()).collect(),
+            bytes.to_vec(),
+        )],
+        ..Change::default()
+    };
+    store.add_change(&layer(&["a", "b"], &[1])).unwrap();
+    store.add_change(&layer(&["a"], &[2, 0])).unwrap();
     assert_eq!(store.layers().unwrap(), [("ui".into(), vec!["a".to_owned()], vec![2, 0])]);
+}
+
+#[test]
+fn a_change_is_kept_whole_or_not_at_all_and_twice_is_once() {
+    let Opened { folder: _folder, mut store } = open();
+    let whole = Change {
+        revisions: vec![
+            (revision_row("int8", 1), audit_row("weights.set")),
+            (revision_row("b", 1), audit_row("experiment.create")),
+        ],
+        statements: Some(vec![("int8".into(), "[]".into())]),
+        layers: vec![("ui".into(), vec!["int8".into()], vec![1])],
+    };
+    // The last thing that is written fails, as on a disk that fills up.
+    let cut = "CREATE TRIGGER cut BEFORE INSERT ON layers BEGIN SELECT RAISE(ABORT, 'full'); END";
+    store.connection.execute_batch(cut).unwrap();
+    store.add_change(&whole).unwrap_err();
+    assert!(store.experiments().unwrap().is_empty());
+    assert!(store.file_statements().unwrap().is_empty());
+    assert_eq!(store.verify_audit().unwrap(), Ok(0));
+
+    store.connection.execute_batch("DROP TRIGGER cut").unwrap();
+    // Whoever does not know whether it was kept may do it again.
+    store.add_change(&whole).unwrap();
+    store.add_change(&whole).unwrap();
+    assert_eq!(store.experiments().unwrap(), [revision_row("b", 1), revision_row("int8", 1)]);
+    assert_eq!(store.layers().unwrap(), whole.layers);
+    assert_eq!(store.verify_audit().unwrap(), Ok(2));
+    // Also when more has come since, but not with anything else in its place.
+    let next = (revision_row("int8", 2), audit_row("weights.set"));
+    store.add_change(&revisions(&[next])).unwrap();
+    store.add_change(&whole).unwrap();
+    let mut other = whole;
+    other.revisions[0].0.at += 1;
+    let taken = store.add_change(&other).unwrap_err();
+    assert_eq!(taken.to_string(), "revision 1 of experiment int8 exists already");
+    assert_eq!(store.verify_audit().unwrap(), Ok(3));
 }
 
 #[test]

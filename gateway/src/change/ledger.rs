@@ -1,0 +1,182 @@
+//! What the writer knows of the store, and what happens when the store turns out to know better.
+//!
+//! Two things make them differ. A store that fails may have kept the change all the same: the commit
+//! was in doubt. And another gateway may have changed the same store. Either way the store is right,
+//! and what it has comes into force; only a stop that could not be stored yet stays on top of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::experiments::shown;
+use super::{Changes, Held};
+use crate::config::plan::Plan;
+use crate::live::{LiveExperiment, LiveLayer};
+use crate::store::{AuditRow, Change, LayerRow, RevisionRow, State, StoreError};
+use crate::telemetry::events;
+
+/// How often a change is worked out anew because somebody else was faster.
+pub(super) const TRIES: u32 = 3;
+
+/// Experiments, layers and what the file said, as stored.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    /// Experiments at their newest revision.
+    pub(super) live: BTreeMap<String, LiveExperiment>,
+    /// Layers.
+    pub(super) layers: BTreeMap<String, LiveLayer>,
+    /// What the file said of each experiment's split (see `live::statement`).
+    pub(super) statements: BTreeMap<String, String>,
+    /// In force and not stored: stops while the store was away, one an experiment at most. Stored
+    /// before whatever comes next.
+    pub(super) unstored: Vec<(RevisionRow, AuditRow)>,
+}
+
+impl Ledger {
+    /// From what is stored.
+    ///
+    /// # Errors
+    /// `Damaged` if an allocation cannot be read.
+    pub(super) fn read(
+        revisions: &[RevisionRow],
+        statements: Vec<(String, String)>,
+        layers: Vec<LayerRow>,
+    ) -> Result<Self, StoreError> {
+        let mut ledger = Self { statements: statements.into_iter().collect(), ..Self::default() };
+        for row in revisions {
+            ledger.live.insert(row.experiment.clone(), experiment(row)?);
+        }
+        for (name, slots, bytes) in layers {
+            let allocation = routing::Allocation::from_bytes(&bytes)
+                .map_err(|error| StoreError::Damaged(format!("layer {name}: {error}")))?;
+            ledger.layers.insert(name, LiveLayer { slots, allocation });
+        }
+        Ok(ledger)
+    }
+
+    /// Puts stops that are not stored on top of what is.
+    fn stop(&mut self, unstored: &[(RevisionRow, AuditRow)]) -> Result<(), StoreError> {
+        for (row, audit) in unstored {
+            let Some(stored) = self.live.get(&row.experiment) else {
+                self.live.insert(row.experiment.clone(), experiment(row)?);
+                self.unstored.push((row.clone(), audit.clone()));
+                continue;
+            };
+            if stored.state == State::Stopped {
+                continue;
+            }
+            let stop = LiveExperiment {
+                revision: stored.revision + 1,
+                state: row.state,
+                source: row.source,
+                by: row.by.clone(),
+                at: row.at,
+                reason: row.reason.clone(),
+                buckets_moved: 0,
+                undoes: None,
+                ..stored.clone()
+            };
+            let audit = AuditRow { before: shown(stored), after: shown(&stop), ..audit.clone() };
+            self.unstored.push((stop.to_row(&row.experiment), audit));
+            self.live.insert(row.experiment.clone(), stop);
+        }
+        Ok(())
+    }
+}
+
+fn experiment(row: &RevisionRow) -> Result<LiveExperiment, StoreError> {
+    LiveExperiment::from_row(row)
+        .map_err(|error| StoreError::Damaged(format!("experiment {error}")))
+}
+
+/// Whether somebody else's change is in the way: worked out anew, it may pass.
+pub(super) fn overtaken(error: &StoreError) -> bool {
+    match error {
+        StoreError::Exists(_) | StoreError::Missing(_) => true,
+        StoreError::Unavailable(_) | StoreError::Damaged(_) | StoreError::Newer { .. } => false,
+    }
+}
+
+/// Whether the buckets of `live` are dealt to the variants that `plan` knows, in its order. Those of
+/// a gateway with another file may not be.
+pub(super) fn fits(plan: &Plan, name: &str, live: &LiveExperiment) -> bool {
+    let planned = plan.experiments.iter().find(|experiment| *experiment.name == *name);
+    planned.is_none_or(|experiment| {
+        let known = experiment.variants.iter().map(|variant| &*variant.name);
+        known.eq(live.weights.iter().map(|(variant, _)| &**variant))
+    })
+}
+
+impl Changes {
+    /// Stores a change, if there is something to store.
+    ///
+    /// # Errors
+    /// The store's; then it may be stored or not, and [`Changes::as_stored`] tells.
+    pub(super) async fn keep(&self, change: Change) -> Result<(), StoreError> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        self.store.call(move |store| store.add_change(&change)).await
+    }
+
+    /// What is stored now, with the stops of `state` that are not.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn as_stored(&self, state: &Held) -> Result<Ledger, StoreError> {
+        let mut ledger = self
+            .store
+            .call(|store| {
+                Ledger::read(&store.experiments()?, store.file_statements()?, store.layers()?)
+            })
+            .await?;
+        ledger.stop(&state.ledger.unstored)?;
+        Ok(ledger)
+    }
+
+    /// Puts in force what the store has and we did not know of.
+    ///
+    /// # Errors
+    /// The store's; then nothing was changed.
+    pub(super) async fn catch_up(&self, state: &mut Held) -> Result<(), StoreError> {
+        let Ledger { live, unstored, .. } = self.as_stored(state).await?;
+        state.ledger.unstored = unstored;
+        let mut news = Vec::new();
+        for (name, stored) in live {
+            if state.ledger.live.get(&name) != Some(&stored) && fits(&state.plan, &name, &stored) {
+                news.push((name.clone(), stored.clone()));
+                state.ledger.live.insert(name, stored);
+            }
+        }
+        if !news.is_empty() {
+            self.put_in_force(state);
+        }
+        for (name, now) in news {
+            let weights: Value = super::weights_json(&now.weights);
+            events::experiment_changed(&name, now.revision, "store", &now.by, &weights);
+        }
+        Ok(())
+    }
+
+    /// Stores the stops that are in force and could not be stored yet: revisions have no gaps.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn store_stops(&self, state: &mut Held) -> Result<(), StoreError> {
+        let mut tries = 0;
+        loop {
+            let revisions = state.ledger.unstored.clone();
+            let Err(error) = self.keep(Change { revisions, ..Change::default() }).await else {
+                state.ledger.unstored.clear();
+                return Ok(());
+            };
+            if self.catch_up(state).await.is_err() {
+                return Err(error);
+            }
+            tries += 1;
+            if !state.ledger.unstored.is_empty() && (!overtaken(&error) || tries == TRIES) {
+                return Err(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A store that fails when told to: before it keeps a change, after, or at every call.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::recorder::row::Row;
+use crate::store::sqlite::Sqlite;
+use crate::store::{
+    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomeQuery, RevisionRow, Store,
+    StoreError, TallyRow,
+};
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// The next change is not kept.
+    BeforeCommit,
+    /// The next change is kept, and yet reported as failed.
+    AfterCommit,
+    /// The same, and from then on nothing can be read or written.
+    AfterCommitThenAway,
+    /// Nothing can be read or written.
+    Away,
+}
+
+/// The store and its switch.
+pub(super) struct Faulty {
+    pub(super) store: Sqlite,
+    pub(super) fault: Arc<Mutex<Fault>>,
+}
+
+fn failed() -> StoreError {
+    StoreError::Unavailable("as the test asked".into())
+}
+
+impl Faulty {
+    fn there(&mut self) -> Result<&mut Sqlite, StoreError> {
+        if *self.fault.lock() == Fault::Away {
+            return Err(failed());
+        }
+        Ok(&mut self.store)
+    }
+}
+
+impl Store for Faulty {
+    fn add_change(&mut self, change: &Change) -> Result<(), StoreError> {
+        let fault = *self.fault.lock();
+        let next = match fault {
+            Fault::None => return self.store.add_change(change),
+            Fault::Away => return Err(failed()),
+            Fault::BeforeCommit => Fault::None,
+            Fault::AfterCommit => self.store.add_change(change).map(|()| Fault::None)?,
+            Fault::AfterCommitThenAway => self.store.add_change(change).map(|()| Fault::Away)?,
+        };
+        *self.fault.lock() = next;
+        Err(failed())
+    }
+    fn installation(&mut self) -> Result<Installation, StoreError> {
+        self.there()?.installation()
+    }
+    fn keys(&mut self) -> Result<Vec<KeyRow>, StoreError> {
+        self.there()?.keys()
+    }
+    fn add_key(&mut self, key: &KeyRow, audit: &AuditRow) -> Result<(), StoreError> {
+        self.there()?.add_key(key, audit)
+    }
+    fn revoke_key(&mut self, id: &str, at: i64, audit: &AuditRow) -> Result<(), StoreError> {
+        self.there()?.revoke_key(id, at, audit)
+    }
+    fn experiments(&mut self) -> Result<Vec<RevisionRow>, StoreError> {
+        self.there()?.experiments()
+    }
+    fn revisions(
+        &mut self,
+        experiment: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<RevisionRow>, StoreError> {
+        self.there()?.revisions(experiment, before, limit)
+    }
+    fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+        self.there()?.file_statements()
+    }
+    fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
+        self.there()?.layers()
+    }
+    fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
+        self.there()?.add_audit(audit)
+    }
+    fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.there()?.audit(before, limit)
+    }
+    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError> {
+        self.there()?.verify_audit()
+    }
+    fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {
+        self.there()?.add_outcomes(boot, rows)
+    }
+    fn outcomes(&mut self, query: &OutcomeQuery) -> Result<Vec<serde_json::Value>, StoreError> {
+        self.there()?.outcomes(query)
+    }
+    fn outcome(&mut self, id: [u8; 16]) -> Result<Option<serde_json::Value>, StoreError> {
+        self.there()?.outcome(id)
+    }
+    fn boots(&mut self) -> Result<Vec<([u8; 16], u64, u64)>, StoreError> {
+        self.there()?.boots()
+    }
+    fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
+        self.there()?.delete_outcomes(before, limit)
+    }
+    fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError> {
+        self.there()?.set_tallies(boot, rows)
+    }
+    fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError> {
+        self.there()?.tallies()
+    }
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.there()?.check()
+    }
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.there()?.reopen()
+    }
+}

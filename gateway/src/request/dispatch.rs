@@ -317,10 +317,11 @@ impl Sender<'_> {
             }
             let left = (record.started() + self.route.deadlines.total)
                 .saturating_duration_since(clock::now());
+            let counts = &life.counts[self.cx.worker.id];
             let budget = || {
                 let taken = life.budget.try_take(uptime());
                 if !taken {
-                    bump(&life.counts[self.cx.worker.id].budget_exhausted, 1);
+                    bump(&counts.budget_exhausted[failed.failure as usize], 1);
                 }
                 taken
             };
@@ -336,6 +337,7 @@ impl Sender<'_> {
             if !again {
                 return Err(failed.rejection);
             }
+            bump(&counts.retries[failed.failure as usize], 1);
             // A stale connection says nothing against the endpoint; a refused one does.
             avoid = failed.blame.then_some(endpoint.id);
             attempt += 1;
@@ -472,7 +474,7 @@ impl Sender<'_> {
     ) -> Got {
         let (parts, incoming) = response.into_parts();
         let status = parts.status.as_u16();
-        record.first_byte(status);
+        record.first_byte(backend, status);
         record.attempt_ended(
             backend,
             match status {

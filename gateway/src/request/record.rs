@@ -195,7 +195,7 @@ impl Record {
             row.variant = Some(experiment.variants[usize::from(variant.0)].name);
         }
         if let Some(cell) = self.cell() {
-            cell.begin(worker.id);
+            cell.begin(worker.id, assignment.reason);
         }
     }
 
@@ -236,12 +236,23 @@ impl Record {
         now
     }
 
-    /// The head of the response came.
-    pub fn first_byte(&mut self, status: u16) -> Instant {
+    /// The head of the response came, from `backend`.
+    pub fn first_byte(&mut self, backend: &Backend, status: u16) {
         let now = clock::now();
         self.first_byte = Some(now);
         self.row().upstream_status = status;
-        now
+        if let Some(sent) = self.sent {
+            let counts = &backend.life.counts[self.cx.worker.id];
+            counts.first_byte.add(now.saturating_duration_since(sent));
+        }
+    }
+
+    /// The answer is an event stream.
+    pub fn streams(&mut self) {
+        self.row().stream = true;
+        if let Some(cell) = self.cell() {
+            cell.stream_opened(self.cx.worker.id);
+        }
     }
 
     /// The first piece of body goes to the client.
@@ -389,8 +400,13 @@ impl Record {
             // A backend's word; an absurd one must not lock the key for ever.
             limit.charge(worker.shared.backends.nanos(), tokens.min(100_000_000));
         }
-        if let (Some(cell), Some(outcome)) = (self.cell(), row.outcome) {
-            cell.add(worker.id, &row, outcome);
+        if let Some(cell) = self.cell() {
+            if row.stream {
+                cell.stream_closed(worker.id);
+            }
+            if let Some(outcome) = row.outcome {
+                cell.add(worker.id, &row, outcome);
+            }
         }
         if self.cx.snapshot.sample_errors
             && row.outcome.is_some_and(|o| o.is_failure() || o == Outcome::GatewayError)
@@ -443,7 +459,10 @@ impl Record {
             // Waiting for the first piece of a body is the backend's time, not ours.
             let ours = if row.stream { before } else { before + out.min(Duration::from_millis(1)) };
             row.t_gateway = Micros::of(ours);
-            self.cx.worker.counters().overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
+            if let Some(cell) = self.cell() {
+                let micros = u64::try_from(ours.as_micros()).unwrap_or(u64::MAX);
+                cell.overhead(self.cx.worker.id, micros);
+            }
         }
         if let Some(out) = self.first_out {
             row.t_first_token = Micros::of(since(self.started, out));

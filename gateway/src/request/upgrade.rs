@@ -14,6 +14,7 @@ use crate::backends::connect::{self, ConnectError, Connected};
 use crate::backends::h1::{H1, OpenConnection};
 use crate::backends::{AttemptResult, Backend, Endpoint, balance};
 use crate::body::Outgoing;
+use crate::clock;
 use crate::config::plan::Scheme;
 use crate::request::dispatch::outgoing;
 use crate::request::read_head::Head;
@@ -100,12 +101,16 @@ async fn ask(
         header_fields: cx.snapshot.limits.response_header_fields,
     };
     let open = OpenConnection::new(backend, cx.worker.id);
+    let began = clock::now();
     let connecting = connect::connect_http1(backend, endpoint, limits);
     let connected = tokio::time::timeout(route.deadlines.connect, connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
     let (io, wire) = match connected {
-        Ok(Connected::H1 { io, wire }) => (io, wire),
+        Ok(Connected::H1 { io, wire }) => {
+            backend.life.counts[cx.worker.id].connect.add(began.elapsed());
+            (io, wire)
+        }
         Ok(Connected::H2 { .. }) => return Err(Rejection::Protocol),
         Err(ConnectError::TimedOut) => return Err(Rejection::ConnectTimeout),
         Err(_) => return Err(Rejection::ConnectFailed),
@@ -125,7 +130,7 @@ async fn ask(
         .map_err(|_| Rejection::FirstByteTimeout)?
         .map_err(|_| Rejection::Closed)?;
     let (parts, incoming) = response.into_parts();
-    record.first_byte(parts.status.as_u16());
+    record.first_byte(backend, parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         drop(incoming);
         connection.finish_upgrade().await;

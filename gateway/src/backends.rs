@@ -14,10 +14,12 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use policies::health::EndpointHealth;
+use policies::health::{EndpointHealth, State};
+use policies::retry::Failure;
 
 use crate::config::plan::{self, Balance, Scheme};
 use crate::names::{Name, intern};
+use crate::telemetry::histogram::{RequestTimes, StepTimes};
 
 pub mod balance;
 pub mod connect;
@@ -81,6 +83,46 @@ pub struct EndpointSet {
     pub all: Box<[Arc<Endpoint>]>,
     /// Ketama ring; only for `hash:unit`.
     pub ring: Option<balance::Ring>,
+}
+
+/// Whether requests get through to a backend, from what its endpoints say: label `state` of
+/// `weir_circuit_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    /// Endpoints serve, and none is on trial.
+    Closed,
+    /// No endpoint serves, or there is none.
+    Open,
+    /// An endpoint is on trial.
+    HalfOpen,
+}
+
+impl Circuit {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// Of a backend whose endpoints are in these states.
+    pub fn of(endpoints: impl Iterator<Item = State>) -> Self {
+        let (mut serving, mut trial) = (false, false);
+        for state in endpoints {
+            serving |= state == State::Serving;
+            trial |= state == State::OnTrial;
+        }
+        match (serving, trial) {
+            (_, true) => Self::HalfOpen,
+            (true, false) => Self::Closed,
+            (false, false) => Self::Open,
+        }
+    }
+
+    /// Label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
 }
 
 /// How an attempt ended: label `result` of `weir_upstream_attempts_total`.
@@ -169,12 +211,18 @@ impl ShadowResult {
 pub struct BackendCounts {
     /// Attempts by result, first tries and retries apart.
     pub attempts: [[AtomicU64; 2]; AttemptResult::ALL.len()],
-    /// Connections made.
-    pub connects: AtomicU64,
-    /// Retries refused for want of budget.
-    pub budget_exhausted: AtomicU64,
+    /// Time of connections made: TCP, and TLS where it is spoken.
+    pub connect: StepTimes,
+    /// Head of the request written to first byte of the answer, by attempt.
+    pub first_byte: RequestTimes,
+    /// Retries by what made them necessary (`Failure as usize`).
+    pub retries: [AtomicU64; Failure::ALL.len()],
+    /// Retries refused for want of budget, in the same way.
+    pub budget_exhausted: [AtomicU64; Failure::ALL.len()],
     /// Shadow copies by result.
     pub shadows: [AtomicU64; ShadowResult::ALL.len()],
+    /// Shadow copies under way.
+    pub shadows_open: AtomicU64,
     /// Connections open now.
     pub open_connections: AtomicU64,
 }
@@ -334,4 +382,24 @@ fn authority(backend: &Backend, spec: &plan::Endpoint) -> HeaderValue {
         (_, port) => format!("{bracketed}:{port}"),
     };
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circuit_is_open_only_if_nothing_serves() {
+        let ejected = State::Ejected { until: std::time::Duration::ZERO };
+        for (endpoints, circuit) in [
+            (&[State::Serving, State::Serving][..], Circuit::Closed),
+            (&[State::Serving, ejected], Circuit::Closed),
+            (&[State::Serving, State::OnTrial], Circuit::HalfOpen),
+            (&[ejected, State::OnTrial], Circuit::HalfOpen),
+            (&[ejected, ejected], Circuit::Open),
+            (&[], Circuit::Open),
+        ] {
+            assert_eq!(Circuit::of(endpoints.iter().copied()), circuit, "{endpoints:?}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::store::thread::StoreHandle;
 use crate::store::{StoreError, TallyRow};
 use crate::telemetry::access_line;
 use crate::telemetry::counters::{WorkerCounters, bump};
+use crate::telemetry::histogram::StepTimes;
 use crate::telemetry::traces::SpanSender;
 
 pub mod row;
@@ -65,12 +66,8 @@ pub struct RecorderCounts {
     pub spooled: AtomicU64,
     /// Bytes in the spool.
     pub spool_bytes: AtomicU64,
-    /// Time of the last commit, microseconds.
-    pub commit_micros: AtomicU64,
-    /// Commits.
-    pub commits: AtomicU64,
-    /// Time of all commits, microseconds.
-    pub commit_sum_micros: AtomicU64,
+    /// Time of commits that succeeded.
+    pub commits: StepTimes,
     /// Access lines that found their writer busy.
     pub lines_dropped: AtomicU64,
     /// Spans of rows that found the queue full.
@@ -349,10 +346,7 @@ impl Drain {
                     crate::telemetry::events::store_up();
                 }
                 self.backoff = Duration::from_millis(100);
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                self.counts.commit_micros.store(micros, Relaxed);
-                self.counts.commit_sum_micros.fetch_add(micros, Relaxed);
-                self.counts.commits.fetch_add(1, Relaxed);
+                self.counts.commits.add(took);
                 self.counts.in_hand.fetch_sub(count, Relaxed);
                 self.counts.recorded.fetch_add(count, Relaxed);
                 for item in items {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::clock;
 use crate::server::accept::{Acceptor, accept, bind};
 use crate::server::conn::Kick;
+use crate::telemetry::runtime::Watch;
 use crate::worker::{Shared, Worker};
 
 /// How often a worker looks at its connections.
@@ -104,9 +105,12 @@ async fn serve(
         handed,
         closing.clone(),
     ));
+    let mut watch = Watch::begin(&worker.counters().runtime);
     let mut ticks = 0u32;
     loop {
+        let due = clock::now() + SWEEP;
         tokio::time::sleep(SWEEP).await;
+        watch.swept(clock::now().saturating_duration_since(due));
         ticks = ticks.wrapping_add(1);
         sweep(&worker, ticks);
         let shared = &worker.shared;

@@ -288,6 +288,8 @@ pub trait Store: Send {
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError>;
     /// Audit entries, newest first, below `before` if given.
     fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// How many audit entries were added through this value, whatever was there before.
+    fn audited(&self) -> u64;
     /// Walks the whole chain; the number of entries, or the first one that does not fit.
     fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError>;
 

@@ -4,6 +4,7 @@
 //! allocates or waits runs on threads of its own.
 
 pub mod counters;
+pub mod histogram;
 pub mod logs;
 pub mod events;
 pub mod access_line;
@@ -11,4 +12,5 @@ pub mod names;
 pub mod exposition;
 pub mod metrics;
 pub mod process;
+pub mod runtime;
 pub mod traces;

@@ -28,6 +28,23 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every one, by its number (`as usize`).
+    pub const ALL: [Self; 6] = [
+        Self::ConnectFailed,
+        Self::NotSent,
+        Self::ReusedClosed,
+        Self::TimedOut,
+        Self::Other,
+        Self::AfterResponse,
+    ];
+
+    /// Those that another attempt may follow.
+    pub const RETRIED: [Self; 4] =
+        [Self::ConnectFailed, Self::NotSent, Self::ReusedClosed, Self::Other];
+
+    /// Those whose retry takes from the budget.
+    pub const BUDGETED: [Self; 2] = [Self::ConnectFailed, Self::Other];
+
     /// The `reason` label of `weir_retries_total`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -213,14 +230,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FAILURES: [Failure; 6] = [
-        Failure::ConnectFailed,
-        Failure::NotSent,
-        Failure::ReusedClosed,
-        Failure::TimedOut,
-        Failure::Other,
-        Failure::AfterResponse,
-    ];
+    const FAILURES: [Failure; 6] = Failure::ALL;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -253,6 +263,21 @@ mod tests {
             let method: Method = method.parse().unwrap();
             let may = may_retry(failure, &method, replayable, 1, allowed, || true);
             assert_eq!(may, expected, "{failure:?} {method} {replayable} {allowed}");
+        }
+    }
+
+    #[test]
+    fn the_lists_of_failures_say_what_may_retry_does() {
+        for (number, failure) in Failure::ALL.into_iter().enumerate() {
+            assert_eq!(failure as usize, number);
+            let mut asked = false;
+            let budget = || {
+                asked = true;
+                true
+            };
+            let may = may_retry(failure, &Method::GET, true, 1, true, budget);
+            assert_eq!(may, Failure::RETRIED.contains(&failure), "{failure:?}");
+            assert_eq!(asked, Failure::BUDGETED.contains(&failure), "{failure:?}");
         }
     }
 

@@ -58,18 +58,31 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word for it in telemetry: OpenFeature's where it has one.
-    pub fn as_str(self) -> &'static str {
+    /// The words for it in telemetry, OpenFeature's where it has one. The first [`Self::TAKEN`] come
+    /// with a variant, the others without.
+    pub const WORDS: [&'static str; 8] =
+        ["split", "targeting_match", "static", "default", "holdout", "outside", "disabled", "none"];
+
+    /// How many of [`Self::WORDS`] say that an experiment took the request.
+    pub const TAKEN: usize = 4;
+
+    /// The place of its word among [`Self::WORDS`].
+    pub fn index(self) -> usize {
         match self {
-            Self::Split => "split",
-            Self::Target | Self::Override => "targeting_match",
-            Self::Single => "static",
-            Self::NoUnit => "default",
-            Self::Holdout => "holdout",
-            Self::OutsideLayer => "outside",
-            Self::Stopped => "disabled",
-            Self::NoExperiment => "none",
+            Self::Split => 0,
+            Self::Target | Self::Override => 1,
+            Self::Single => 2,
+            Self::NoUnit => 3,
+            Self::Holdout => 4,
+            Self::OutsideLayer => 5,
+            Self::Stopped => 6,
+            Self::NoExperiment => 7,
         }
+    }
+
+    /// The word for it in telemetry.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self.index()]
     }
 }
 

@@ -78,12 +78,14 @@ impl Asked {
         let wanted = (Some(experiment), Some(VariantId(variant)), reason);
         assert_eq!((got.experiment, got.variant, got.reason), wanted);
         assert_eq!(got.eligible, reason == Reason::Split);
+        assert!(reason.index() < Reason::TAKEN);
     }
 
     #[track_caller]
     fn gets_none(&self, experiments: &[Experiment], reason: Reason) {
         let got = self.of(experiments).expect("an assignment");
         assert_eq!((got.experiment, got.variant, got.reason), (None, None, reason));
+        assert!(reason.index() >= Reason::TAKEN);
         assert!(!got.eligible);
     }
 }

@@ -277,9 +277,9 @@ async fn f28_retries_add_at_most_a_fifth() {
     let calls = broken.calls();
     assert!(calls > 300, "{calls}: nothing was repeated at all");
     assert!(calls <= 360, "{calls} calls for 300 requests");
-    let series = "weir_retry_budget_exhausted_total{backend=\"pool\"}";
+    let series = "weir_retry_budget_exhausted_total{backend=\"pool\",reason=\"other\"}";
     assert!(gateway.metric(series).await > 0.0);
-    let retries = gateway.metric("weir_retries_total{backend=\"pool\"}").await;
+    let retries = gateway.metric("weir_retries_total{backend=\"pool\",reason=\"other\"}").await;
     assert_eq!(retries, (calls - 300) as f64);
 }
 

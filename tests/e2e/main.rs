@@ -7,6 +7,7 @@
 
 mod drain;
 mod durability;
+mod metrics;
 mod recording;
 mod reload;
 mod split;

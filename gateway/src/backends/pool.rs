@@ -174,10 +174,11 @@ impl Pool {
         worker: usize,
     ) -> Result<Lease, ConnectError> {
         let open = OpenConnection::new(backend, worker);
+        let began = crate::clock::now();
         let connected = tokio::time::timeout(timeout, connect::connect(endpoint))
             .await
             .map_err(|_| ConnectError::TimedOut)??;
-        backend.life.counts[worker].connects.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        backend.life.counts[worker].connect.add(began.elapsed());
         match connected {
             Connected::H1(stream) => {
                 if endpoint.scheme == Scheme::Https {

@@ -11,9 +11,12 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use policies::outcome::Outcome;
 use policies::sketch::{self, Sketch};
+use routing::Reason;
 
 use crate::names::Name;
 use crate::recorder::row::Row;
+use crate::telemetry::counters::{bump, lower};
+use crate::telemetry::histogram::{Counted, OverheadTimes, REQUEST_BOUNDS};
 
 /// Upper bounds of the duration histograms in seconds; one more bucket has no bound.
 pub const BOUNDS: [f64; 19] = [
@@ -21,33 +24,7 @@ pub const BOUNDS: [f64; 19] = [
     120.0, 300.0, 600.0,
 ];
 
-const BOUNDS_MICROS: [u64; 19] = [
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    75_000,
-    100_000,
-    250_000,
-    500_000,
-    750_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    7_500_000,
-    10_000_000,
-    30_000_000,
-    60_000_000,
-    120_000_000,
-    300_000_000,
-    600_000_000,
-];
-
-/// Adds to a counter that only this thread writes.
-#[inline]
-fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
-}
+const BOUNDS_MICROS: [u64; 19] = REQUEST_BOUNDS;
 
 /// What a tally belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +83,10 @@ pub struct Shard {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     eligible: AtomicU64,
     fallback: AtomicU64,
-    started: AtomicU64,
+    // Requests begun, by `Reason::index`.
+    reasons: [AtomicU64; Reason::WORDS.len()],
+    streams_open: AtomicU64,
+    overhead: OverheadTimes,
     input_tokens: AtomicU64,
     output_tokens: AtomicU64,
     duration: LatencyShard,
@@ -119,7 +99,9 @@ impl Shard {
             outcomes: Default::default(),
             eligible: AtomicU64::new(0),
             fallback: AtomicU64::new(0),
-            started: AtomicU64::new(0),
+            reasons: Default::default(),
+            streams_open: AtomicU64::new(0),
+            overhead: OverheadTimes::default(),
             input_tokens: AtomicU64::new(0),
             output_tokens: AtomicU64::new(0),
             duration: LatencyShard::new(),
@@ -160,6 +142,25 @@ impl Latency {
     }
 }
 
+/// What only metrics show: of this process, and not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Requests begun, by `Reason::index`.
+    pub reasons: [u64; Reason::WORDS.len()],
+    /// Event streams under way.
+    pub streams_open: u64,
+    /// Time that was the gateway's own.
+    pub overhead: Counted,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        // With its buckets, so that a series is whole before the first request.
+        let overhead = OverheadTimes::default().read();
+        Self { reasons: Default::default(), streams_open: 0, overhead }
+    }
+}
+
 /// Counts, merged over workers.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -179,6 +180,8 @@ pub struct Tally {
     pub duration: Latency,
     /// End of head to the first byte of the backend.
     pub first_byte: Latency,
+    /// The rest, for metrics.
+    pub watched: Watched,
 }
 
 impl Tally {
@@ -204,6 +207,11 @@ impl Tally {
         self.output_tokens += other.output_tokens;
         self.duration.merge(&other.duration);
         self.first_byte.merge(&other.first_byte);
+        for (sum, count) in self.watched.reasons.iter_mut().zip(&other.watched.reasons) {
+            *sum += count;
+        }
+        self.watched.streams_open += other.watched.streams_open;
+        self.watched.overhead.merge(&other.watched.overhead);
     }
 
     /// Bytes for the store.
@@ -285,10 +293,29 @@ impl Cell {
         self.shards[worker].get_or_init(|| Box::new(Shard::new()))
     }
 
-    /// A request begins. On its worker's thread only.
+    /// A request begins, assigned for `reason`. On its worker's thread only.
     #[inline]
-    pub fn begin(&self, worker: usize) {
-        bump(&self.shard(worker).started, 1);
+    pub fn begin(&self, worker: usize, reason: Reason) {
+        bump(&self.shard(worker).reasons[reason.index()], 1);
+    }
+
+    /// The answer to a request is an event stream, from here to the end of the request. On its
+    /// worker's thread only.
+    #[inline]
+    pub fn stream_opened(&self, worker: usize) {
+        bump(&self.shard(worker).streams_open, 1);
+    }
+
+    /// A request whose answer was an event stream is over. On its worker's thread only.
+    #[inline]
+    pub fn stream_closed(&self, worker: usize) {
+        lower(&self.shard(worker).streams_open, 1);
+    }
+
+    /// What of a request's time was the gateway's own, in microseconds. On its worker's thread only.
+    #[inline]
+    pub fn overhead(&self, worker: usize, micros: u64) {
+        self.shard(worker).overhead.add_micros(micros);
     }
 
     /// A request is over. On its worker's thread only.
@@ -325,7 +352,13 @@ impl Cell {
             }
             out.eligible += shard.eligible.load(Relaxed);
             out.fallback += shard.fallback.load(Relaxed);
-            out.started += shard.started.load(Relaxed);
+            for (sum, count) in out.watched.reasons.iter_mut().zip(&shard.reasons) {
+                let count = count.load(Relaxed);
+                *sum += count;
+                out.started += count;
+            }
+            out.watched.streams_open += shard.streams_open.load(Relaxed);
+            out.watched.overhead.merge(&shard.overhead.read());
             out.input_tokens += shard.input_tokens.load(Relaxed);
             out.output_tokens += shard.output_tokens.load(Relaxed);
             shard.duration.merge_into(&mut out.duration);
@@ -433,14 +466,17 @@ mod tests {
     fn shards_of_all_workers_add_up_and_survive_the_store() {
         let tallies = Tallies::new(2);
         let cell = tallies.cell(key(1));
-        cell.begin(0);
+        cell.begin(0, Reason::Split);
         cell.add(0, &row(7_000), Outcome::Ok);
         cell.add(1, &row(90_000_000), Outcome::Timeout);
         let tally = cell.merged();
         assert_eq!((tally.requests(), tally.failures(), tally.started), (2, 1, 1));
         assert_eq!(tally.duration.count(), 2);
         assert_eq!(tally.output_tokens, 6);
+        assert_eq!(tally.watched.reasons[Reason::Split.index()], 1);
         let again = Tally::from_bytes(&tally.to_bytes()).unwrap();
+        assert_eq!(again.watched, Watched::default(), "of this process only");
+        let tally = Tally { watched: Watched::default(), ..tally };
         assert_eq!(format!("{again:?}"), format!("{tally:?}"));
         assert!(Tally::from_bytes(b"other").is_none());
     }

@@ -311,10 +311,11 @@ impl Sender<'_> {
             }
             let left = (record.started() + self.route.deadlines.total)
                 .saturating_duration_since(clock::now());
+            let counts = &life.counts[self.cx.worker.id];
             let budget = || {
                 let taken = life.budget.try_take(uptime());
                 if !taken {
-                    bump(&life.counts[self.cx.worker.id].budget_exhausted, 1);
+                    bump(&counts.budget_exhausted[failed.failure as usize], 1);
                 }
                 taken
             };
@@ -330,6 +331,7 @@ impl Sender<'_> {
             if !again {
                 return Err(all_down(failed.rejection, &set));
             }
+            bump(&counts.retries[failed.failure as usize], 1);
             // A stale connection says nothing against the endpoint; a refused one does.
             avoid = failed.blame.then_some(endpoint.id);
             attempt += 1;
@@ -464,7 +466,7 @@ impl Sender<'_> {
         kind: Kind,
     ) -> Got {
         let status = parts.status.as_u16();
-        record.first_byte(status);
+        record.first_byte(backend, status);
         record.attempt_ended(
             backend,
             match status {

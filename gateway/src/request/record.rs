@@ -199,7 +199,7 @@ impl Record {
             row.variant = Some(experiment.variants[usize::from(variant.0)].name);
         }
         if let Some(cell) = self.cell() {
-            cell.begin(worker.id);
+            cell.begin(worker.id, assignment.reason);
         }
     }
 
@@ -351,8 +351,13 @@ impl Record {
             // A backend's word; an absurd one must not lock the key for ever.
             limit.charge(worker.shared.backends.nanos(), tokens.min(100_000_000));
         }
-        if let (Some(cell), Some(outcome)) = (self.cell(), row.outcome) {
-            cell.add(worker.id, &row, outcome);
+        if let Some(cell) = self.cell() {
+            if row.stream {
+                cell.stream_closed(worker.id);
+            }
+            if let Some(outcome) = row.outcome {
+                cell.add(worker.id, &row, outcome);
+            }
         }
         if self.cx.snapshot.sample_errors
             && row.outcome.is_some_and(|o| o.is_failure() || o == Outcome::GatewayError)

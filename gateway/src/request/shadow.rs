@@ -27,7 +27,7 @@ use crate::request::read_head::{Head, Payload};
 use crate::request::record::cut;
 use crate::request::{Cx, trace};
 use crate::snapshot::{RoutePlan, ShadowPlan, names};
-use crate::telemetry::counters::bump;
+use crate::telemetry::counters::{bump, lower};
 
 /// Most bytes of one answer to a copy that are read (T26). Far above what a model says; what is
 /// larger is broken off and counted as an error.
@@ -180,9 +180,9 @@ fn submit(job: Job) {
 }
 
 fn start(gate: Rc<Gate>, mut job: Job) {
-    gate.running.set(gate.running.get() + 1);
+    let place = Place::take(gate, &job);
     tokio::task::spawn_local(async move {
-        let _place = Place(gate);
+        let _place = place;
         let mut span = begin_span(&mut job);
         let plan = &job.cx.snapshot.routes[job.route].shadows[job.shadow];
         let began = clock::now();
@@ -231,11 +231,27 @@ fn begin_span(job: &mut Job) -> Option<Box<Row>> {
 }
 
 /// A place in a gate; whoever waits takes it over.
-struct Place(Rc<Gate>);
+struct Place {
+    gate: Rc<Gate>,
+    backend: Arc<Backend>,
+    worker: usize,
+}
+
+impl Place {
+    fn take(gate: Rc<Gate>, job: &Job) -> Self {
+        let cx = &job.cx;
+        let shadow = &cx.snapshot.routes[job.route].shadows[job.shadow];
+        let backend = Arc::clone(&cx.snapshot.backends[shadow.backend]);
+        gate.running.set(gate.running.get() + 1);
+        bump(&backend.life.counts[cx.worker.id].shadows_open, 1);
+        Self { gate, backend, worker: cx.worker.id }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let gate = &self.0;
+        lower(&self.backend.life.counts[self.worker].shadows_open, 1);
+        let gate = &self.gate;
         gate.running.set(gate.running.get() - 1);
         let next = gate.waiting.borrow_mut().pop_front();
         if let Some(job) = next {

@@ -195,7 +195,9 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = BodyKind::of_content_type(content_type);
     record.status(status);
-    record.row().stream = matches!(kind, BodyKind::EventStream);
+    if matches!(kind, BodyKind::EventStream) {
+        record.streams();
+    }
     let reader = match kind {
         BodyKind::Json | BodyKind::EventStream => Some(UsageReader::new(kind)),
         BodyKind::Other => None,

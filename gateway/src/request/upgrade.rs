@@ -115,14 +115,17 @@ async fn ask(
     let until = Until { deadline: record.started() + total };
     let open = OpenConnection::new(backend, cx.worker.id);
     let connecting = connect::connect_http1(endpoint);
-    record.connecting();
+    let began = record.connecting();
     let connected = tokio::time::timeout_at(until.in_time(connect), connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
     record.connected();
     endpoint.reached(!connected.as_ref().is_err_and(ConnectError::is_unreachable));
     let stream = match connected {
-        Ok(Connected::H1(stream)) => stream,
+        Ok(Connected::H1(stream)) => {
+            backend.life.counts[cx.worker.id].connect.add(began.elapsed());
+            stream
+        }
         Ok(Connected::H2(_)) => return Err(Rejection::Protocol),
         Err(ConnectError::TimedOut) => return Err(Rejection::ConnectTimeout),
         Err(_) => return Err(Rejection::ConnectFailed),
@@ -136,7 +139,7 @@ async fn ask(
     record.sent();
     let sending = connection.send_upgrade(request);
     let parts = until.wait(first_byte, sending).await?.map_err(|_| Rejection::Closed)?;
-    record.first_byte(parts.status.as_u16());
+    record.first_byte(backend, parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok((parts, Some(connection), bytes::Bytes::new()));
     }

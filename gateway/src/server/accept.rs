@@ -209,8 +209,7 @@ async fn connection(
     };
     let (version, cipher) = tls::described(stream.get_ref().1);
     bump(&counters.handshakes_ok[usize::from(version == "1.3")], 1);
-    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    bump(&counters.handshake_micros, micros);
+    counters.handshakes.add(began.elapsed());
     let protocol = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
         _ => Protocol::Http11,

@@ -65,6 +65,8 @@ pub struct Sqlite {
     connection: Connection,
     vocabulary: Vocabulary,
     state: Health,
+    // Audit entries committed.
+    audited: u64,
 }
 
 /// What the last failure means for the next call.
@@ -101,6 +103,7 @@ impl Sqlite {
             connection,
             vocabulary: Vocabulary::default(),
             state: Health::Sound,
+            audited: 0,
         })
     }
 
@@ -199,16 +202,21 @@ impl Store for Sqlite {
         self.write(|transaction, _| {
             changes::add_key(transaction, key)?;
             audit::append(transaction, audit)
-        })
+        })?;
+        self.audited += 1;
+        Ok(())
     }
 
     fn revoke_key(&mut self, id: &str, at: i64, audit: &AuditRow) -> Result<(), StoreError> {
-        self.write(|transaction, _| {
-            if changes::revoke_key(transaction, id, at)? {
+        let revoked = self.write(|transaction, _| {
+            let revoked = changes::revoke_key(transaction, id, at)?;
+            if revoked {
                 audit::append(transaction, audit)?;
             }
-            Ok(())
-        })
+            Ok(revoked)
+        })?;
+        self.audited += u64::from(revoked);
+        Ok(())
     }
 
     fn experiments(&mut self) -> Result<Vec<RevisionRow>, StoreError> {
@@ -216,7 +224,9 @@ impl Store for Sqlite {
     }
 
     fn add_change(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.write(|transaction, _| changes::add(transaction, change))
+        let entries = self.write(|transaction, _| changes::add(transaction, change))?;
+        self.audited += entries;
+        Ok(())
     }
 
     fn revisions(
@@ -237,11 +247,17 @@ impl Store for Sqlite {
     }
 
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
-        self.write(|transaction, _| audit::append(transaction, audit))
+        self.write(|transaction, _| audit::append(transaction, audit))?;
+        self.audited += 1;
+        Ok(())
     }
 
     fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.run(|connection, _| audit::list(connection, before, limit))
+    }
+
+    fn audited(&self) -> u64 {
+        self.audited
     }
 
     fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError> {

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{Store, StoreError};
 use crate::clock;
+use crate::telemetry::histogram::{Counted, StepTimes};
 
 /// Control calls that may wait.
 pub const CONTROL_CALLS: usize = 256;
@@ -71,6 +72,9 @@ enum Lane {
     Control,
     Batch,
 }
+
+/// What goes through each of the two queues: label `operation` of `weir_store_operation_seconds`.
+pub const OPERATIONS: [&str; 2] = ["control", "batch"];
 
 impl StoreHandle {
     /// Runs `job` on the store's thread, before any waiting batch.
@@ -150,7 +154,9 @@ impl StoreHandle {
         StoreStats {
             up: !counters.down.load(Relaxed),
             operations: counters.operations.load(Relaxed),
-            busy_nanos: counters.busy_nanos.load(Relaxed),
+            took: counters.took.each_ref().map(StepTimes::read),
+            busy: counters.busy.load(Relaxed),
+            audited: counters.audited.load(Relaxed),
             unavailable: counters.unavailable.load(Relaxed),
             damaged: counters.damaged.load(Relaxed),
             newer: counters.newer.load(Relaxed),
@@ -191,7 +197,7 @@ impl StoreHandle {
         answer: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         let shared = &self.0.0;
-        let job: Job = Box::new(move |store, counters| answer(run(store, counters, job)));
+        let job: Job = Box::new(move |store, counters| answer(run(store, counters, lane, job)));
         let mut queues = shared.queues.lock();
         if queues.closed {
             return Err(gone());
@@ -218,8 +224,12 @@ pub struct StoreStats {
     pub up: bool,
     /// Operations run, whatever their result.
     pub operations: u64,
-    /// Time spent in them, nanoseconds.
-    pub busy_nanos: u64,
+    /// Time spent in them, by [`OPERATIONS`].
+    pub took: [Counted; OPERATIONS.len()],
+    /// Whether one runs now.
+    pub busy: bool,
+    /// Audit entries stored.
+    pub audited: u64,
     /// Operations that found the store locked, full, read-only or gone; panics too.
     pub unavailable: u64,
     /// Operations that found it damaged.
@@ -293,7 +303,10 @@ struct Queues {
 struct Counters {
     down: AtomicBool,
     operations: AtomicU64,
-    busy_nanos: AtomicU64,
+    // By `Lane`; written by the store's thread alone.
+    took: [StepTimes; OPERATIONS.len()],
+    busy: AtomicBool,
+    audited: AtomicU64,
     unavailable: AtomicU64,
     damaged: AtomicU64,
     newer: AtomicU64,
@@ -335,8 +348,10 @@ fn work(shared: &Shared, mut store: Box<dyn Store>) {
 fn run<T>(
     store: &mut dyn Store,
     counters: &Counters,
+    lane: Lane,
     job: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    counters.busy.store(true, Relaxed);
     let start = clock::now();
     // What a panic may leave half done is the store's connection, and that is made anew.
     let result = catch_unwind(AssertUnwindSafe(|| job(&mut *store))).unwrap_or_else(|panic| {
@@ -349,8 +364,9 @@ fn run<T>(
         };
         Err(StoreError::Unavailable(text))
     });
-    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    counters.busy_nanos.fetch_add(nanos, Relaxed);
+    counters.busy.store(false, Relaxed);
+    counters.took[lane as usize].add(start.elapsed());
+    counters.audited.store(store.audited(), Relaxed);
     counters.operations.fetch_add(1, Relaxed);
     counters.count(result.as_ref().err());
     result

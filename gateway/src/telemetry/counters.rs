@@ -9,6 +9,8 @@ use crossbeam_utils::CachePadded;
 use policies::api_key::Denied;
 use policies::outcome::RejectReason;
 
+use super::histogram::StepTimes;
+use super::runtime::RuntimeCounts;
 use crate::recorder::row::Protocol;
 
 /// Results of `weir_auth_total`: `ok`, the reasons of a denial, and `denied` (known, not allowed).
@@ -95,8 +97,8 @@ pub struct WorkerCounters {
     pub handshakes_failed: AtomicU64,
     /// Handshakes that were too slow.
     pub handshakes_timed_out: AtomicU64,
-    /// Time of successful handshakes, microseconds.
-    pub handshake_micros: AtomicU64,
+    /// Time of successful handshakes.
+    pub handshakes: StepTimes,
     /// Panics caught.
     pub panics: AtomicU64,
     /// Requests in flight.
@@ -107,15 +109,9 @@ pub struct WorkerCounters {
     pub finished: AtomicU64,
     /// Rows that found the queue full.
     pub queue_full: AtomicU64,
-    /// Time that was the gateway's own, microseconds, and over how many requests.
-    pub overhead_micros: AtomicU64,
-    /// Buckets of that time: 25 µs doubling to 0.1 s, and above.
-    pub overhead: [AtomicU64; OVERHEAD_BOUNDS.len() + 1],
+    /// How its event loop keeps up.
+    pub runtime: RuntimeCounts,
 }
-
-/// Upper bounds of `weir_overhead_seconds` in microseconds.
-pub const OVERHEAD_BOUNDS: [u64; 13] =
-    [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400];
 
 /// Adds to a counter that only this worker's thread writes.
 #[inline]
@@ -136,12 +132,6 @@ impl WorkerCounters {
             bump(&self.auth[index], 1);
         }
     }
-
-    /// Time that was ours in one request.
-    pub fn overhead(&self, micros: u64) {
-        bump(&self.overhead_micros, micros);
-        bump(&self.overhead[OVERHEAD_BOUNDS.partition_point(|&bound| bound < micros)], 1);
-    }
 }
 
 /// Counts of all workers.
@@ -159,6 +149,11 @@ impl Counters {
     /// The shard of one worker.
     pub fn of(&self, worker: usize) -> &WorkerCounters {
         &self.shards[worker]
+    }
+
+    /// The shards of all workers, by worker.
+    pub fn each(&self) -> impl Iterator<Item = &WorkerCounters> {
+        self.shards.iter().map(|shard| &**shard)
     }
 
     /// Sum of one counter over the workers.

@@ -74,12 +74,14 @@ metrics! {
         "End of the request head to the last byte of the answer; assigned requests only.";
     TIME_TO_FIRST_BYTE = "weir_time_to_first_byte_seconds" Histogram "seconds" ["route", "experiment", "variant"]
         "End of the request head to the first response byte from the backend; requests without one are left out.";
-    OVERHEAD = "weir_overhead_seconds" Histogram "seconds" []
+    OVERHEAD = "weir_overhead_seconds" Histogram "seconds" ["route"]
         "Time that was the gateway's own in one request: waiting for a connection, the client or the backend is left out.";
-    REJECTED = "weir_rejected_total" Counter "" ["reason", "protocol"]
-        "Requests refused before anything was assigned; assigned requests that failed are in weir_requests_total.";
     IN_FLIGHT = "weir_in_flight_requests" Gauge "" ["route"]
         "Requests that are assigned and not over; those still being read or refused are left out.";
+    STREAMS_OPEN = "weir_streams_open" Gauge "" ["route"]
+        "Answers that are event streams and not over; WebSocket and gRPC streams are left out.";
+    REJECTED = "weir_rejected_total" Counter "" ["reason", "protocol"]
+        "Requests refused before anything was assigned; assigned requests that failed are in weir_requests_total.";
     CONNECTIONS_OPEN = "weir_connections_open" Gauge "" ["listener", "protocol"]
         "Client connections open now; the admin listener is left out.";
     CONNECTIONS = "weir_connections_total" Counter "" ["listener", "protocol"]
@@ -89,25 +91,35 @@ metrics! {
     TLS_HANDSHAKES = "weir_tls_handshakes_total" Counter "" ["listener", "result", "version"]
         "TLS handshakes with clients; the version is empty where none was agreed on.";
     TLS_HANDSHAKE = "weir_tls_handshake_seconds" Histogram "seconds" ["listener"]
-        "Time of TLS handshakes that succeeded; sum and number only.";
+        "Time of TLS handshakes that succeeded.";
     CERTIFICATE_NOT_AFTER = "weir_tls_certificate_not_after_timestamp_seconds" Gauge "seconds" ["listener", "subject"]
         "End of validity of each certificate in force.";
+    ASSIGNMENTS = "weir_assignments_total" Counter "" ["experiment", "variant", "reason"]
+        "Requests assigned, by why, counted when they begin; experiment and variant are empty where no experiment took the request.";
     VARIANT_WEIGHT = "weir_variant_weight_ratio" Gauge "ratio" ["experiment", "variant"]
         "Share of an experiment's units dealt to the variant, 0 to 1; all 0 while the experiment is stopped. Holdout and layer are not taken off.";
     EXPERIMENT_REVISION = "weir_experiment_revision" Gauge "" ["experiment"]
         "Revision of the experiment in force.";
     UPSTREAM_ATTEMPTS = "weir_upstream_attempts_total" Counter "" ["backend", "result", "retry"]
         "Attempts at a backend that are over; health probes and shadow copies are left out.";
+    UPSTREAM_CONNECT = "weir_upstream_connect_seconds" Histogram "seconds" ["backend"]
+        "Time to make a connection, TLS included; those of shadow copies count, reused and failed ones and probes are left out.";
+    UPSTREAM_FIRST_BYTE = "weir_upstream_first_byte_seconds" Histogram "seconds" ["backend"]
+        "Begin of sending to the head of the answer, by attempt; attempts without an answer and shadow copies are left out.";
     UPSTREAM_HEALTHY = "weir_upstream_healthy" Gauge "" ["backend"]
         "Endpoints of the backend that serve; ejected ones and those on trial are left out.";
     UPSTREAM_EJECTED = "weir_upstream_ejected_total" Counter "" ["backend"]
         "Times that an endpoint of the backend was ejected.";
-    RETRIES = "weir_retries_total" Counter "" ["backend"]
-        "Attempts after the first of a request, by the backend that was tried again.";
-    RETRY_BUDGET_EXHAUSTED = "weir_retry_budget_exhausted_total" Counter "" ["backend"]
+    CIRCUIT_STATE = "weir_circuit_state" Gauge "" ["backend", "state"]
+        "1 for the state in which the backend is: closed if endpoints serve, half_open while one is on trial, open if none serves.";
+    RETRIES = "weir_retries_total" Counter "" ["backend", "reason"]
+        "Attempts made because one at the same backend failed, by how it failed; a fallback to control is none.";
+    RETRY_BUDGET_EXHAUSTED = "weir_retry_budget_exhausted_total" Counter "" ["backend", "reason"]
         "Retries that were due and not made because the budget was used up.";
     SHADOW_REQUESTS = "weir_shadow_requests_total" Counter "" ["backend", "result"]
         "Copies of requests by how they ended, dropped ones included; never part of weir_requests_total.";
+    SHADOW_IN_FLIGHT = "weir_shadow_in_flight" Gauge "" ["backend"]
+        "Copies under way; those that wait in the queue are left out.";
     SHADOW_DURATION = "weir_shadow_duration_seconds" Histogram "seconds" ["backend"]
         "Copy taken up to the last byte of its answer; waiting in the queue and dropped copies are left out.";
     OUTCOMES = "weir_outcomes_total" Counter "" ["state", "reason"]
@@ -117,13 +129,17 @@ metrics! {
     OUTCOME_SPOOL = "weir_outcome_spool_bytes" Gauge "bytes" []
         "Outcomes on disk that wait for the store.";
     OUTCOME_COMMIT = "weir_outcome_commit_seconds" Histogram "seconds" []
-        "Time of transactions that stored outcomes; failed ones are left out; sum and number only.";
+        "Time of transactions that stored outcomes; failed ones are left out.";
     STORE_UP = "weir_store_up" Gauge "" ["backend"]
         "1 if the last operation reached the store.";
-    STORE_OPERATION = "weir_store_operation_seconds" Histogram "seconds" ["backend"]
-        "Time of operations on the store's thread, failed ones included; waiting is left out; sum and number only.";
+    STORE_OPERATION = "weir_store_operation_seconds" Histogram "seconds" ["backend", "operation"]
+        "Time of operations on the store's thread, failed ones included; waiting is left out. control is what people, ramps and queries do, batch what comes with traffic.";
     STORE_ERRORS = "weir_store_errors_total" Counter "" ["backend", "kind"]
         "Store operations that failed, or were not taken because too many waited; rows that were there already are no error.";
+    STORE_CONNECTIONS = "weir_store_pool_connections" Gauge "" ["backend", "state"]
+        "Connections to the store, idle and used; the embedded store has one.";
+    AUDIT_ENTRIES = "weir_audit_entries_total" Counter "" []
+        "Audit entries that this process stored.";
     AUTH = "weir_auth_total" Counter "" ["method", "result"]
         "Credentials looked at, by verdict; the admin listener is left out.";
     CONFIG_RELOADS = "weir_config_reloads_total" Counter "" ["result"]
@@ -142,6 +158,12 @@ metrics! {
         "Lost telemetry: spans, lines of events, and blocks of access lines (those of up to 20 ms each).";
     LABEL_OVERFLOW = "weir_label_overflow_total" Counter "" ["metric"]
         "Series folded into `_overflow`, or left out for gauges, because a label had more than 200 values.";
+    RUNTIME_BUSY = "weir_runtime_busy_ratio" Gauge "ratio" ["worker"]
+        "Share of the last second in which the worker's event loop ran tasks, 0 to 1; waiting for sockets and timers is left out.";
+    RUNTIME_QUEUE = "weir_runtime_queue_depth" Gauge "" ["worker"]
+        "Tasks woken by other threads that the worker's event loop has not come to; those woken on the worker itself are not told by the runtime.";
+    RUNTIME_STALL = "weir_runtime_stall_seconds" Histogram "seconds" ["worker"]
+        "How late the worker's event loop came to a timer that is due four times a second.";
     BUILD_INFO = "weir_build_info" Info "" []
         "What runs: labels version, revision, rustc and features.";
     TARGET_INFO = "target_info" Info "" []

@@ -47,6 +47,10 @@ impl Faulty {
 }
 
 impl Store for Faulty {
+    fn audited(&self) -> u64 {
+        self.store.audited()
+    }
+
     fn add_change(&mut self, change: &Change) -> Result<(), StoreError> {
         let fault = *self.fault.lock();
         let next = match fault {

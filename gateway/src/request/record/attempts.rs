@@ -112,12 +112,23 @@ impl Record {
         self.times.written = at;
     }
 
-    /// The head of the response came.
-    pub fn first_byte(&mut self, status: u16) -> Instant {
+    /// The head of the response came, from `backend`.
+    pub fn first_byte(&mut self, backend: &Backend, status: u16) {
         let now = clock::now();
         self.times.first_byte = Some(now);
         self.row().upstream_status = status;
-        now
+        if let Some(sent) = self.times.sent {
+            let counts = &backend.life.counts[self.cx.worker.id];
+            counts.first_byte.add(now.saturating_duration_since(sent));
+        }
+    }
+
+    /// The answer is an event stream.
+    pub fn streams(&mut self) {
+        self.row().stream = true;
+        if let Some(cell) = self.cell() {
+            cell.stream_opened(self.cx.worker.id);
+        }
     }
 
     /// The first piece of body goes to the client.
@@ -195,7 +206,10 @@ impl Record {
             // Waiting for the first piece of a body is the backend's time, not ours.
             let ours = if row.stream { before } else { before + out.min(Duration::from_millis(1)) };
             row.t_gateway = Micros::of(ours);
-            self.cx.worker.counters().overhead(u64::try_from(ours.as_micros()).unwrap_or(u64::MAX));
+            if let Some(cell) = self.cell() {
+                let micros = u64::try_from(ours.as_micros()).unwrap_or(u64::MAX);
+                cell.overhead(self.cx.worker.id, micros);
+            }
         }
         if let Some(out) = times.first_out {
             row.t_first_token = Micros::of(since(self.started, out));

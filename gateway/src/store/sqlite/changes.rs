@@ -136,13 +136,15 @@ pub(super) fn revisions(
     Ok(revisions)
 }
 
-/// Adds a change and its audit entries, in the order given.
-pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<(), Fault> {
+/// Adds a change and its audit entries, in the order given; how many entries were new.
+pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<u64, Fault> {
     // Field by field, so that a new one does not compile until it is kept.
     let Change { revisions, statements, layers } = change;
+    let mut entries = 0;
     for (row, entry) in revisions {
         if add_revision(transaction, row)? {
             audit::append(transaction, entry)?;
+            entries += 1;
         }
     }
     if let Some(statements) = statements {
@@ -151,7 +153,7 @@ pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<(), 
     for (name, slots, bytes) in layers {
         set_layer(transaction, name, slots, bytes)?;
     }
-    Ok(())
+    Ok(entries)
 }
 
 /// Adds the next revision of an experiment; false if this very one is there already.

@@ -235,6 +235,7 @@ fn keys_are_kept_and_revoked_with_their_audit_entries() {
     assert_eq!(store.keys().unwrap()[0], KeyRow { revoked_at: Some(8), ..key_row("k1") });
     // What failed or changed nothing left no entry.
     assert_eq!(store.verify_audit().unwrap(), Ok(3));
+    assert_eq!(store.audited(), 3, "what was refused or changed nothing is not counted");
 }
 
 /// A change of revisions alone.

@@ -61,7 +61,8 @@ async fn answers_come_back_to_whoever_asked() {
     assert_eq!(missing, None);
     let stats = opened.handle.stats();
     assert_eq!((stats.up, stats.operations, stats.last_error), (true, 3, None));
-    assert!(stats.busy_nanos > 0);
+    assert_eq!(stats.took.map(|took| took.count()), [2, 1]);
+    assert!(!stats.busy);
 }
 
 #[test]

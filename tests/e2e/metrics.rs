@@ -122,7 +122,7 @@ async fn retries_are_counted_by_what_made_them_necessary() {
     assert_eq!(client.post("/x", "x").await.status, 502);
     assert_eq!(client.get("/x").await.status, 200);
     weak.stop();
-    assert_eq!(client.get("/x").await.status, 502);
+    assert_eq!(client.get("/x").await.status, 503);
     gateway.accounts().await;
     let text = gateway.metrics().await;
     let retries = |reason: &str| {

@@ -24,7 +24,7 @@ use crate::telemetry::histogram::{RequestTimes, StepTimes};
 pub mod balance;
 pub mod connect;
 pub mod h1;
-mod h1_head;
+pub mod h1_head;
 pub mod pool;
 pub mod probe;
 pub mod resolve;

@@ -49,7 +49,8 @@ pub async fn handle(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody
     let mut record = Record::open(&cx, &head, body);
     let response = match answer(&cx, head, &mut record).await {
         Ok(response) => response.into_response(&cx, record),
-        Err(rejection) => rejection.into_response(&cx, record).await,
+        // Boxed: the future of every request holds room for its largest step.
+        Err(rejection) => Box::pin(rejection.into_response(&cx, record)).await,
     };
     stream_back::settled(&cx, response).await
 }
@@ -104,7 +105,9 @@ async fn answer(
 
     let copies = shadow::fork(cx, route, &head, record.row());
     if head.upgrade {
-        return upgrade::dispatch(cx, route, &assignment, head, record).await.map(Answer::Upgrade);
+        // Boxed, so that the future of every other request is the smaller.
+        let upgrade = Box::pin(upgrade::dispatch(cx, route, &assignment, head, record));
+        return upgrade.await.map(Answer::Upgrade);
     }
     let result = dispatch::dispatch(cx, route, &assignment, head, record).await;
     shadow::send(cx, place, copies);

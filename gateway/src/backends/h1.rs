@@ -19,13 +19,15 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
 use policies::framing::{Fault, HeadLimits, Piece, ResponseFraming};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
+use super::h1_head::{self, RequestHead};
 use super::stream::Stream;
-use super::{Backend, Endpoint, h1_head};
+use super::{Backend, Endpoint};
 use crate::body::Outgoing;
 
 /// Room for one read, at first and at most. It doubles when a read fills it.
@@ -74,6 +76,9 @@ pub struct H1 {
     pub idle_since: Instant,
     /// Whether a request was answered on it before.
     pub reused: bool,
+    /// Waits for answers that are late. It is set once and again only when it fires early, so a
+    /// request costs the timer wheel nothing.
+    pub timer: Option<Pin<Box<Sleep>>>,
     open: OpenConnection,
 }
 
@@ -154,6 +159,7 @@ impl H1 {
             endpoint,
             idle_since: crate::clock::now(),
             reused: false,
+            timer: None,
             open,
         })
     }
@@ -169,43 +175,46 @@ impl H1 {
                 .is_pending()
     }
 
-    /// Sends `request` and waits for the head of the response. Its content is still to be read then,
-    /// and of the request's content some may still be to be sent: [`H1Body`] does both.
+    /// Begins a request. [`Self::poll_answer`] sends it.
+    pub fn ask(&mut self, head: &RequestHead<'_>, body: Outgoing) {
+        if head.upgrade {
+            self.framing.expect_upgrade();
+        } else {
+            self.framing.expect(*head.method == Method::HEAD);
+        }
+        self.upgrading = head.upgrade;
+        let length = body.size_hint().exact();
+        h1_head::write(&mut self.out, head, length);
+        self.chunked = length.is_none();
+        self.body = (!body.is_end_stream()).then_some(body);
+        (self.sent, self.answered, self.ended, self.flushed) = (0, false, false, false);
+        self.written_at = None;
+    }
+
+    /// Ready with the head of the answer. Its content is still to be read then, and of the request's
+    /// content some may still be to be sent: [`H1Body`] does both.
     ///
     /// # Errors
     /// [`SendError`] when the connection ended first, or what came is not an answer.
-    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Parts, SendError> {
-        self.framing.expect(request.method() == Method::HEAD);
-        self.upgrading = false;
-        self.exchange(request).await
+    pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, SendError>> {
+        if self.poll_send(cx).is_err() {
+            return Poll::Ready(Err(self.failed()));
+        }
+        let head = ready!(self.poll_head(cx));
+        Poll::Ready(head.map_err(|Broken { .. }| self.failed()))
     }
 
-    /// Sends a request that asks for an upgrade.
+    /// The same, to be waited for.
     ///
     /// # Errors
-    /// As [`Self::send`].
-    pub async fn send_upgrade(&mut self, request: Request<Outgoing>) -> Result<Parts, SendError> {
-        self.framing.expect_upgrade();
-        self.upgrading = true;
-        self.exchange(request).await
-    }
-
-    async fn exchange(&mut self, request: Request<Outgoing>) -> Result<Parts, SendError> {
-        let (head, body) = request.into_parts();
-        let length = body.size_hint().exact();
-        self.chunked = h1_head::write(&mut self.out, &head, length);
-        drop(head);
-        (self.sent, self.answered, self.ended, self.flushed) = (0, false, false, false);
-        self.written_at = None;
-        self.body = (!body.is_end_stream()).then_some(body);
-        std::future::poll_fn(|cx| {
-            if self.poll_send(cx).is_err() {
-                return Poll::Ready(Err(self.failed()));
-            }
-            let head = ready!(self.poll_head(cx));
-            Poll::Ready(head.map_err(|Broken { .. }| self.failed()))
-        })
-        .await
+    /// As [`Self::poll_answer`].
+    pub async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: Outgoing,
+    ) -> Result<Parts, SendError> {
+        self.ask(head, body);
+        std::future::poll_fn(|cx| self.poll_answer(cx)).await
     }
 
     fn failed(&self) -> SendError {

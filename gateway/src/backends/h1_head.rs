@@ -4,33 +4,66 @@
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
-/// Appends the head of a request. Its target is in origin form. `length` is that of its content;
-/// without one the content is chunked: whether so is the answer.
-pub(super) fn write(out: &mut Vec<u8>, head: &request::Parts, length: Option<u64>) -> bool {
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(
-        head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes(),
-    );
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(out, &head.headers);
-    let chunked = length.is_none();
-    if chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    chunked
+/// The head of a request as a backend gets it, put together where it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Path.
+    pub path: &'a str,
+    /// Query with its `?`, or nothing.
+    pub query: &'a str,
+    /// Value of `Host`.
+    pub host: &'a HeaderValue,
+    /// Every other field; what the ones below say comes in its place.
+    pub headers: &'a HeaderMap,
+    /// The backend's own credential.
+    pub credential: Option<&'a (HeaderName, HeaderValue)>,
+    /// Whether a WebSocket is asked for.
+    pub upgrade: bool,
 }
 
-fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
-    for (name, value) in fields {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+/// Appends `head`, for content of `length` bytes; without a length it is chunked.
+pub(super) fn write(out: &mut Vec<u8>, head: &RequestHead<'_>, length: Option<u64>) {
+    for part in [head.method.as_str(), " ", head.path, head.query, " HTTP/1.1\r\nhost: "] {
+        out.extend_from_slice(part.as_bytes());
     }
+    out.extend_from_slice(head.host.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in head.headers {
+        let replaced = name == header::HOST
+            || name == header::CONTENT_LENGTH
+            || head.credential.is_some_and(|(ours, _)| ours == name);
+        if !replaced {
+            write_field(out, name, value);
+        }
+    }
+    if let Some((name, value)) = head.credential {
+        write_field(out, name, value);
+    }
+    if head.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
+    }
+    match length {
+        None => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        // Nothing is said of nothing, except where content is expected.
+        Some(0) if !matches!(*head.method, Method::POST | Method::PUT | Method::PATCH) => {}
+        Some(length) => {
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the line before a chunk of `length` bytes.
@@ -49,7 +82,7 @@ pub(super) fn begin_chunk(out: &mut Vec<u8>, length: usize) {
 pub(super) fn end_chunks(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        write_fields(out, trailers);
+        trailers.iter().for_each(|(name, value)| write_field(out, name, value));
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -114,6 +147,46 @@ mod tests {
         assert!(!keep);
         let kept = b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n";
         assert!(read(&Bytes::from_static(kept)).unwrap().1);
+    }
+
+    #[test]
+    fn our_own_fields_stand_in_place_of_the_clients() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "theirs"),
+            ("content-length", "7"),
+            ("x-api-key", "theirs"),
+            ("a", "1"),
+            ("a", "2"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let credential = (HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"));
+        let host = HeaderValue::from_static("b:1");
+        let mut head = RequestHead {
+            method: &Method::POST,
+            path: "/p",
+            query: "?q",
+            host: &host,
+            headers: &headers,
+            credential: Some(&credential),
+            upgrade: false,
+        };
+        let written = |head: &RequestHead<'_>, length| {
+            let mut out = Vec::new();
+            write(&mut out, head, length);
+            String::from_utf8(out).unwrap()
+        };
+        let before = "POST /p?q HTTP/1.1\r\nhost: b:1\r\na: 1\r\na: 2\r\nx-api-key: ours\r\n";
+        assert_eq!(written(&head, Some(3)), format!("{before}content-length: 3\r\n\r\n"));
+        assert_eq!(written(&head, Some(0)), format!("{before}content-length: 0\r\n\r\n"));
+        assert_eq!(written(&head, None), format!("{before}transfer-encoding: chunked\r\n\r\n"));
+        (head.method, head.credential, head.upgrade) = (&Method::GET, None, true);
+        assert_eq!(
+            written(&head, Some(0)),
+            "GET /p?q HTTP/1.1\r\nhost: b:1\r\nx-api-key: theirs\r\na: 1\r\na: 2\r\n\
+             connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        );
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{HeaderMap, Method, Request};
 use policies::health::{Change, may_eject};
 
 use super::connect::{self, Connected};
 use super::h1::{H1, H1Body, OpenConnection};
+use super::h1_head::RequestHead;
 use super::{Backend, Endpoint};
 use crate::body::Outgoing;
 use crate::config::plan::Probe;
@@ -68,16 +69,20 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
         header_fields: 128,
     };
     let Ok(connected) = connect::connect(endpoint).await else { return false };
-    let Ok(mut request) = Request::get(path).body(Outgoing::Empty) else { return false };
-    if let Some((name, value)) = &backend.credential {
-        request.headers_mut().insert(name, value.clone());
-    }
     match connected {
         Connected::H1(stream) => {
-            request.headers_mut().insert(http::header::HOST, endpoint.authority.clone());
+            let head = RequestHead {
+                method: &Method::GET,
+                path,
+                query: "",
+                host: &endpoint.authority,
+                headers: &HeaderMap::new(),
+                credential: backend.credential.as_ref(),
+                upgrade: false,
+            };
             let open = OpenConnection::new(backend, 0);
             let mut h1 = H1::new(stream, limits, Arc::clone(endpoint), open);
-            let Ok(parts) = h1.send(request).await else { return false };
+            let Ok(parts) = h1.send(&head, Outgoing::Empty).await else { return false };
             let mut body = H1Body::new(h1);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
                 if frame.is_err() {
@@ -93,8 +98,10 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
             let task = tokio::task::spawn_local(connection);
             let target =
                 format!("http://{}{path}", endpoint.authority.to_str().unwrap_or_default());
-            let Ok(uri) = target.parse() else { return false };
-            *request.uri_mut() = uri;
+            let Ok(mut request) = Request::get(target).body(Outgoing::Empty) else { return false };
+            if let Some((name, value)) = &backend.credential {
+                request.headers_mut().insert(name, value.clone());
+            }
             let answer = send.send_request(request).await;
             task.abort();
             answer.is_ok_and(|r| r.status().is_success() || r.status().is_redirection())

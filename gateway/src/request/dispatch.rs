@@ -4,22 +4,24 @@
 //! could run a request twice without the route's leave. Another variant serves only if the
 //! experiment says so, and the record keeps assigned and served apart.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Uri, Version, header, response};
+use http::{HeaderValue, Request, Uri, Version, header, response};
 use hyper::body::Incoming;
 use policies::peek;
 use policies::retry::{Failure, may_retry};
 use policies::timeout::TimeoutKind;
 use routing::Assignment;
+use tokio::time::Sleep;
 
 use crate::backends::connect::ConnectError;
 use crate::backends::h1::{Broken, H1Body, SendError};
+use crate::backends::h1_head::RequestHead;
 use crate::backends::pool::{H2Stream, Lease};
 use crate::backends::{AttemptResult, Backend, Endpoint, EndpointSet, balance};
 use crate::body::{BodyFault, Outgoing};
@@ -176,7 +178,7 @@ pub async fn dispatch(
     cx: &Cx,
     route: &RoutePlan,
     assignment: &Assignment,
-    head: Head,
+    head: Box<Head>,
     record: &mut Record,
 ) -> Result<Answered, Rejection> {
     let shown = assignment.experiment.zip(assignment.variant);
@@ -241,7 +243,7 @@ impl Got {
 struct Sender<'a> {
     cx: &'a Cx,
     route: &'a RoutePlan,
-    head: Head,
+    head: Box<Head>,
     assignment: &'a Assignment,
 }
 
@@ -367,18 +369,24 @@ impl Sender<'_> {
                     header_bytes: self.cx.snapshot.limits.response_header_bytes,
                     header_fields: self.cx.snapshot.limits.response_header_fields,
                 };
-                let lease =
-                    worker.pool.connect(backend, endpoint, timeout, limits, worker.id).await;
+                // Boxed: a handshake under way is large, and rare.
+                let connect = worker.pool.connect(backend, endpoint, timeout, limits, worker.id);
+                let lease = Box::pin(connect).await;
                 record.connected();
                 lease.map_err(|error| connect_failed(backend, endpoint, &error))?
             }
         };
         match lease {
             Lease::H1(mut connection) => {
-                let request = self.request(backend, endpoint, false)?;
+                let body = self.body(backend);
+                let head = head_for(&self.head, backend, endpoint, self.route.preserve_host);
+                connection.ask(&head, body);
                 let sent = record.sent();
                 let reused = connection.reused;
-                let answer = self.within(connection.send(request), sent, whole_deadline).await;
+                let mut timer = connection.timer.take();
+                let answer = std::future::poll_fn(|cx| connection.poll_answer(cx));
+                let answer = self.within(answer, sent, whole_deadline, &mut timer).await;
+                connection.timer = timer;
                 match answer {
                     Ok(Ok(parts)) => {
                         // A backend may answer before it has all of the body.
@@ -392,7 +400,7 @@ impl Sender<'_> {
                 }
             }
             Lease::H2(stream) => {
-                let request = self.request(backend, endpoint, true)?;
+                let request = self.request(backend, endpoint)?;
                 let sent = record.sent();
                 let reused = stream.reused;
                 let mut sender = stream.sender();
@@ -403,7 +411,8 @@ impl Sender<'_> {
                         malformed: failed.error().is_parse(),
                     })
                 };
-                match self.within(send, sent, whole_deadline).await {
+                // Boxed: hyper's future is large.
+                match Box::pin(self.within(send, sent, whole_deadline, &mut None)).await {
                     Ok(Ok(response)) => {
                         let (parts, incoming) = response.into_parts();
                         let body = Kind::H2(incoming, stream);
@@ -416,12 +425,13 @@ impl Sender<'_> {
         }
     }
 
-    /// Waits for `answer`, as long as the route allows.
+    /// Waits for `answer`, as long as the route allows. `timer` may be one that waited before.
     async fn within<T>(
         &self,
         answer: impl Future<Output = T>,
         sent: Instant,
         whole_deadline: Instant,
+        timer: &mut Option<Pin<Box<Sleep>>>,
     ) -> Result<T, TimeoutKind> {
         let mut answer = pin!(answer);
         let deadlines = &self.route.deadlines;
@@ -438,10 +448,15 @@ impl Sender<'_> {
             }
             Some(_) => (whole_deadline, TimeoutKind::Total),
         };
-        let mut timer = pin!(tokio::time::sleep_until(deadline(sent).0.into()));
+        let first = deadline(sent).0.into();
         std::future::poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(answer));
+            }
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(first)));
+            if timer.deadline() > first {
+                // It waited for somebody with more time.
+                timer.as_mut().reset(first);
             }
             while timer.as_mut().poll(cx).is_ready() {
                 let now = clock::now();
@@ -531,16 +546,16 @@ impl Sender<'_> {
         Failed::new(Rejection::Closed, failure, AttemptResult::Reset, blame)
     }
 
-    /// The request as one endpoint gets it.
-    fn request(
-        &self,
-        backend: &Backend,
-        endpoint: &Endpoint,
-        http2: bool,
-    ) -> Result<Request<Outgoing>, Failed> {
-        let head = &self.head;
-        let body = rewritten(backend, &head.payload).unwrap_or_else(|| head.payload.outgoing());
-        outgoing(self.cx, head, backend, endpoint, self.route.preserve_host, http2, body).map_err(
+    /// The body as `backend` gets it.
+    fn body(&self, backend: &Backend) -> Outgoing {
+        let payload = &self.head.payload;
+        rewritten(backend, payload).unwrap_or_else(|| payload.outgoing())
+    }
+
+    /// The request as an endpoint that speaks HTTP/2 gets it.
+    fn request(&self, backend: &Backend, endpoint: &Endpoint) -> Result<Request<Outgoing>, Failed> {
+        let body = self.body(backend);
+        outgoing(self.cx, &self.head, backend, endpoint, self.route.preserve_host, body).map_err(
             |rejection| {
                 // Nobody tried to reach the endpoint, and no other would get a shorter target.
                 let result = AttemptResult::Cancelled;
@@ -559,45 +574,58 @@ pub fn rewritten(backend: &Backend, payload: &Payload) -> Option<Outgoing> {
     Some(Outgoing::Full(Some(body.into())))
 }
 
-/// A request for one endpoint: canonical target, configured host, the backend's own credential last.
+/// The head of a request for one endpoint over HTTP/1.1: canonical target, configured host, the
+/// backend's own credential.
+pub fn head_for<'a>(
+    head: &'a Head,
+    backend: &'a Backend,
+    endpoint: &'a Endpoint,
+    preserve_host: bool,
+) -> RequestHead<'a> {
+    RequestHead {
+        method: &head.method,
+        path: &head.path,
+        query: &head.query,
+        host: host_for(head, endpoint, preserve_host),
+        headers: &head.headers,
+        credential: backend.credential.as_ref(),
+        upgrade: head.upgrade,
+    }
+}
+
+fn host_for<'a>(head: &'a Head, endpoint: &'a Endpoint, preserve_host: bool) -> &'a HeaderValue {
+    match &head.authority {
+        Some(authority) if preserve_host => authority,
+        _ => &endpoint.authority,
+    }
+}
+
+/// The same over HTTP/2, with its body.
 ///
 /// # Errors
-/// 400 where the target is none: together with a scheme and a host, as HTTP/2 has it, it may be too
-/// long although it was not when it came.
+/// 400 where the target is none: together with a scheme and a host it may be too long although it was
+/// not when it came.
 pub fn outgoing(
     cx: &Cx,
     head: &Head,
     backend: &Backend,
     endpoint: &Endpoint,
     preserve_host: bool,
-    http2: bool,
     body: Outgoing,
 ) -> Result<Request<Outgoing>, Rejection> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
-    *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-    let host = match &head.authority {
-        Some(authority) if preserve_host => authority,
-        _ => &endpoint.authority,
-    };
-    let mut target = String::with_capacity(head.path.len() + head.query.len() + 64);
-    if http2 {
-        target.push_str(if endpoint.scheme == Scheme::Https { "https://" } else { "http://" });
-        target.push_str(host.to_str().unwrap_or_default());
-    }
-    target.push_str(&head.path);
-    target.push_str(&head.query);
+    *request.version_mut() = Version::HTTP_2;
+    let host = host_for(head, endpoint, preserve_host).to_str().unwrap_or_default();
+    let scheme = if endpoint.scheme == Scheme::Https { "https://" } else { "http://" };
+    let target = [scheme, host, &head.path, &head.query].concat();
     *request.uri_mut() = Uri::from_maybe_shared(Bytes::from(target))
         .map_err(|fault| Rejection::Head(format!("the target cannot be sent on: {fault}")))?;
     let length = http_body::Body::size_hint(request.body()).exact();
     let headers = request.headers_mut();
     headers.clone_from(&head.headers);
     headers.remove(header::CONTENT_LENGTH);
-    if http2 {
-        headers.remove(header::HOST);
-    } else {
-        headers.insert(header::HOST, host.clone());
-    }
+    headers.remove(header::HOST);
     // hyper frames the body by its size hint; a POST without a body must say so itself.
     let wants_length = length.is_some_and(|length| length > 0)
         || matches!(head.method, http::Method::POST | http::Method::PUT | http::Method::PATCH);

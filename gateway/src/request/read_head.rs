@@ -133,7 +133,7 @@ impl Payload {
 ///
 /// # Errors
 /// What is wrong with the head.
-pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rejection> {
+pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>, Rejection> {
     if let Some(refusal) = cx.conn.refused.take() {
         // What hyper parsed is our stand-in; nothing is known of the real request.
         record.row().method.clear();
@@ -228,7 +228,8 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
         "https",
         authority.as_ref(),
     );
-    Ok(Head {
+    // Boxed: it goes through many hands.
+    Ok(Box::new(Head {
         method,
         host,
         authority,
@@ -242,7 +243,7 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Head, Rej
         trace_state,
         upgrade,
         payload: Payload::Unread,
-    })
+    }))
 }
 
 /// Host as routes see it, and as the client wrote it (T06). One authority, said once or twice alike.

@@ -22,7 +22,7 @@ use crate::clock;
 use crate::names::Name;
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::TallyKey;
-use crate::request::dispatch::{outgoing, rewritten};
+use crate::request::dispatch::{head_for, outgoing, rewritten};
 use crate::request::read_head::{Head, Payload};
 use crate::request::record::cut;
 use crate::request::{Cx, trace};
@@ -64,7 +64,7 @@ struct Parent {
 
 /// Copies of one request, decided and not yet sent.
 #[derive(Debug, Default)]
-pub struct Copies(Option<(Head, Vec<usize>, Option<Parent>)>);
+pub struct Copies(Option<Box<(Head, Vec<usize>, Option<Parent>)>>);
 
 /// Decides which shadows get a copy, and keeps what they need. Costs nothing where none does.
 pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {
@@ -109,13 +109,14 @@ pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {
         span_id: row.span_id,
         random: row.spans.random,
     });
-    Copies(Some((copy, chosen, parent)))
+    Copies(Some(Box::new((copy, chosen, parent))))
 }
 
 /// Sends copies aside. Called when the client's own request has its answer or has failed, so that a
 /// streamed body is known whole by then, or is known to be too large.
 pub fn send(cx: &Cx, route: usize, copies: Copies) {
-    let Copies(Some((head, chosen, trace))) = copies else { return };
+    let Copies(Some(copies)) = copies else { return };
+    let (head, chosen, trace) = *copies;
     let plan = &cx.snapshot.routes[route];
     let whole = match &head.payload {
         Payload::Streaming(source, _) => match source.whole() {
@@ -184,6 +185,11 @@ fn start(gate: Rc<Gate>, mut job: Job) {
     tokio::task::spawn_local(async move {
         let _place = place;
         let mut span = begin_span(&mut job);
+        // An id of its own: the backend must not take it for the request that it copies.
+        let id = crate::ids::RequestId::new(clock::unix_nanos(), fastrand::u64(..));
+        if let Some(value) = job.cx.worker.header_of(id.text().as_str().as_bytes()) {
+            job.head.headers.insert(&names::REQUEST_ID, value);
+        }
         let plan = &job.cx.snapshot.routes[job.route].shadows[job.shadow];
         let began = clock::now();
         let reached = Cell::new(None);
@@ -314,13 +320,6 @@ async fn run(
     };
     reached.set(Some((endpoint.address, reused)));
     let body = rewritten(backend, &job.head.payload).unwrap_or_else(|| job.head.payload.outgoing());
-    let http2 = matches!(lease, Lease::H2(_));
-    let mut request = outgoing(cx, &job.head, backend, &endpoint, false, http2, body)
-        .map_err(|_| Flag::UpstreamProtocolError)?;
-    let id = crate::ids::RequestId::new(clock::unix_nanos(), fastrand::u64(..));
-    if let Some(value) = worker.header_of(id.text().as_str().as_bytes()) {
-        request.headers_mut().insert(&names::REQUEST_ID, value);
-    }
     let kind = |parts: &http::response::Parts| {
         let content_type = parts.headers.get(http::header::CONTENT_TYPE);
         BodyKind::of_content_type(content_type.and_then(|v| v.to_str().ok()).unwrap_or(""))
@@ -328,7 +327,9 @@ async fn run(
     let mut read = 0;
     match lease {
         Lease::H1(mut connection) => {
-            let parts = connection.send(request).await.map_err(|_| Flag::UpstreamClosed)?;
+            let request = head_for(&job.head, backend, &endpoint, false);
+            let sending = connection.send(&request, body);
+            let parts = sending.await.map_err(|_| Flag::UpstreamClosed)?;
             let mut reader = UsageReader::new(kind(&parts));
             let mut body = H1Body::new(connection);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
@@ -346,6 +347,8 @@ async fn run(
             Ok((parts.status.as_u16(), reader.finish().output_tokens))
         }
         Lease::H2(stream) => {
+            let request = outgoing(cx, &job.head, backend, &endpoint, false, body)
+                .map_err(|_| Flag::UpstreamProtocolError)?;
             let response = stream.sender().send_request(request).await;
             let response = response.map_err(|_| Flag::UpstreamClosed)?;
             let (parts, mut body) = response.into_parts();

@@ -17,7 +17,7 @@ use crate::backends::{AttemptResult, Backend, Endpoint, balance};
 use crate::body::Outgoing;
 use crate::clock;
 use crate::config::plan::Scheme;
-use crate::request::dispatch::{Busy, Trying, affinity, all_down, outgoing};
+use crate::request::dispatch::{Busy, Trying, affinity, all_down, head_for};
 use crate::request::read_head::Head;
 use crate::request::{Cx, Record, Rejection, ResponseBody, receipt, stream_back};
 use crate::server::tunnel::Tunnel;
@@ -42,7 +42,7 @@ pub async fn dispatch(
     cx: &Cx,
     route: &RoutePlan,
     assignment: &Assignment,
-    head: Head,
+    head: Box<Head>,
     record: &mut Record,
 ) -> Result<Box<Upgraded>, Rejection> {
     if !route.websocket {
@@ -131,13 +131,9 @@ async fn ask(
         Err(_) => return Err(Rejection::ConnectFailed),
     };
     let mut connection = H1::new(stream, limits, Arc::clone(endpoint), open);
-    let mut request =
-        outgoing(cx, head, backend, endpoint, route.preserve_host, false, Outgoing::Empty)?;
-    let headers = request.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let request = head_for(head, backend, endpoint, route.preserve_host);
     record.sent();
-    let sending = connection.send_upgrade(request);
+    let sending = connection.send(&request, Outgoing::Empty);
     let parts = until.wait(first_byte, sending).await?.map_err(|_| Rejection::Closed)?;
     record.first_byte(backend, parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -17,6 +17,9 @@ use crate::server::conn::Conn;
 /// Turns of the run queue that a flush may wait.
 const TURNS: u8 = 2;
 
+/// Room for the first bytes; it grows with what is gathered.
+const FIRST: usize = 2 << 10;
+
 /// Bytes that are gathered: a TLS record. What is more does not wait.
 const MOST: usize = 16 << 10;
 
@@ -40,7 +43,7 @@ impl<S> Gather<S> {
     fn hold(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(MOST.saturating_sub(self.held.len()));
         if self.held.capacity() == 0 && count > 0 {
-            self.held.reserve_exact(MOST);
+            self.held.reserve_exact(FIRST.max(count));
         }
         self.held.extend_from_slice(&bytes[..count]);
         count

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -47,7 +47,7 @@ struct Edge {
 impl Service<Request<Incoming>> for Edge {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+    type Future = Guarded;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Now, not when the future runs: the stream asks before it passes on the next request.
@@ -60,29 +60,39 @@ impl Service<Request<Incoming>> for Edge {
             self.conn.wake();
         }
         let cx = Cx { worker: Rc::clone(&self.worker), conn: Rc::clone(&self.conn), snapshot };
-        Box::pin(async move { Ok(guarded(cx, request).await) })
+        Guarded {
+            worker: Rc::clone(&self.worker),
+            // Made in place: nesting it in another future would move all of it once more.
+            handling: Box::pin(request::handle(cx, request)),
+        }
     }
 }
 
-/// A panic ends one request, not the process (F27): its record writes itself while it unwinds.
-async fn guarded(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
-    let worker = Rc::clone(&cx.worker);
-    let mut handling = pin!(request::handle(cx, request));
-    let answer =
-        std::future::poll_fn(|task| caught(&worker, || handling.as_mut().poll(task))).await;
-    answer.unwrap_or_else(|| {
-        let mut response = Response::new(ResponseBody::Own(
-            Some(bytes::Bytes::from_static(
-                b"{\"error\":{\"type\":\"internal\",\"message\":\"an error inside the gateway\"}}",
-            )),
-            None,
-        ));
-        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-        response
-            .headers_mut()
-            .insert(&crate::snapshot::names::ERROR, http::HeaderValue::from_static("internal"));
-        response
-    })
+/// A request under way. A panic ends it alone, not the process (F27): its record writes itself while
+/// it unwinds.
+struct Guarded {
+    worker: Rc<Worker>,
+    handling: Pin<Box<dyn Future<Output = Response<ResponseBody>>>>,
+}
+
+impl Future for Guarded {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        caught(&this.worker, || this.handling.as_mut().poll(task))
+            .map(|answer| Ok(answer.unwrap_or_else(internal_error)))
+    }
+}
+
+fn internal_error() -> Response<ResponseBody> {
+    let text = b"{\"error\":{\"type\":\"internal\",\"message\":\"an error inside the gateway\"}}";
+    let mut response =
+        Response::new(ResponseBody::Own(Some(bytes::Bytes::from_static(text)), None));
+    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    let value = http::HeaderValue::from_static("internal");
+    response.headers_mut().insert(&crate::snapshot::names::ERROR, value);
+    response
 }
 
 /// What `poll` gives, or `None` if it panicked, which is counted.

@@ -85,11 +85,11 @@ class Started:
     def __init__(self, process, port, key="none"):
         self.process, self.port, self.key = process, port, key
 
-    def stop(self):
+    def stop(self, seconds=20):
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(seconds)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -232,9 +232,9 @@ def envoy(folder, workers, cores, ports, tls):
     return serving(spawn(command, cores, folder), port, folder)
 
 
-def weir(folder, workers, cores, ports, tls, variation=None):
+def weir(folder, workers, cores, ports, tls, variation=None, under=()):
     """Weir. `variation` changes what is compared with itself: recording, trace ratio, shadow percent,
-    routes, variants, access log, keys."""
+    routes, variants, access log. `under` is a program that runs it."""
     v = {"recording": "group", "ratio": 0.01, "shadow": 0, "routes": 1, "variants": 2,
          "access_log": "off", **(variation or {})}
     collector = f"http://127.0.0.1:{ports[1]}/v1/traces"
@@ -266,8 +266,9 @@ def weir(folder, workers, cores, ports, tls, variation=None):
     environment = {**os.environ, "WEIR_ADMIN_KEY": ADMIN_KEY, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
     log = folder / "log"
     before = log.stat().st_size if log.exists() else 0
-    process = spawn([RELEASE / "weir", "serve", "--config", "weir.toml"], cores, folder, env=environment)
-    deadline = time.monotonic() + 30
+    command = [*under, RELEASE / "weir", "serve", "--config", "weir.toml"]
+    process = spawn(command, cores, folder, env=environment)
+    deadline = time.monotonic() + 60
     while True:
         said = log.read_bytes()[before:].decode() if log.exists() else ""
         ready = next((line for line in said.splitlines() if "weir.ready" in line), None)

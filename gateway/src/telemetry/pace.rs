@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Lets something be said at most once a second, and counts what was not said. For a `static`, so
 /// that all threads share one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pace {
     // Milliseconds of the process's time at which the next may be said.
     next: AtomicU64,

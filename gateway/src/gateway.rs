@@ -21,6 +21,7 @@ use crate::ids;
 use crate::live::Actor;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
+use crate::request::shadow::gate::Gates;
 use crate::run::Workers;
 use crate::server::tls::{Certificates, server_config};
 use crate::signals::{self, End, Signals};
@@ -187,6 +188,7 @@ impl Gateway {
             backends: Backends::new(workers),
             tallies: Tallies::new(workers),
             shadow_tallies: Tallies::new(workers),
+            gates: Gates::default(),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
             draining: AtomicBool::new(false),

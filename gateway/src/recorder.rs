@@ -6,8 +6,8 @@
 //! go to the spool on disk, then are dropped, and every loss is counted: at any moment
 //! `assigned = recorded + dropped + pending` (hardening D6).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,8 @@ const QUEUE: usize = 16_384;
 const BACKLOG: usize = 16_384;
 /// Rows of one transaction.
 const BATCH: usize = 4_096;
-/// How often the queue is drained. With the commit behind it, a row is journaled within 50 ms (D2).
+/// How often the queue is drained. A row waits this long for its batch, or until the commit under
+/// way is done if that takes longer, and then for its own commit: 50 ms leave 15 ms for each (D2).
 const TICK: Duration = Duration::from_millis(20);
 /// How often tallies are saved.
 const SAVE_TALLIES: Duration = Duration::from_secs(1);
@@ -81,7 +82,9 @@ pub struct Recorder {
     seq: AtomicU64,
     sync: AtomicBool,
     stop: Arc<AtomicBool>,
-    thread: Mutex<Option<Thread>>,
+    thread: OnceLock<Thread>,
+    // TICK, but for tests.
+    tick: Duration,
     /// Counts.
     pub counts: Arc<RecorderCounts>,
 }
@@ -101,7 +104,8 @@ impl Recorder {
             seq: AtomicU64::new(0),
             sync: AtomicBool::new(false),
             stop: Arc::default(),
-            thread: Mutex::default(),
+            thread: OnceLock::new(),
+            tick: TICK,
             counts: Arc::default(),
         }
     }
@@ -145,7 +149,7 @@ impl Recorder {
         if assigned {
             bump(&counters.finished, 1);
         }
-        if urgent && let Some(thread) = &*self.thread.lock() {
+        if urgent && let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
@@ -193,6 +197,8 @@ impl Recorder {
             spool,
             backlog: Vec::new(),
             under_way: None,
+            awaited: Arc::default(),
+            tick: self.tick,
             retry_at: None,
             backoff: Duration::from_millis(100),
             tallies: Box::new(tallies),
@@ -205,14 +211,15 @@ impl Recorder {
         let stop = Arc::clone(&self.stop);
         let handle =
             std::thread::Builder::new().name("recorder".into()).spawn(move || drain.run(&stop))?;
-        *self.thread.lock() = Some(handle.thread().clone());
+        // Started once: a second thread would not be woken.
+        let _ = self.thread.set(handle.thread().clone());
         Ok(handle)
     }
 
     /// Lets the thread finish what is there and end.
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
-        if let Some(thread) = &*self.thread.lock() {
+        if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
@@ -241,6 +248,9 @@ struct Drain {
     spool: Spool,
     backlog: Vec<Item>,
     under_way: Option<UnderWay>,
+    // Whether rows or answers wait for the batch under way: then its end wakes this thread.
+    awaited: Arc<AtomicBool>,
+    tick: Duration,
     retry_at: Option<Instant>,
     backoff: Duration,
     tallies: Box<dyn Fn() -> Vec<TallyRow> + Send>,
@@ -267,7 +277,7 @@ impl Drain {
                 return;
             }
             if self.queue.len() < QUEUE / 8 {
-                std::thread::park_timeout(TICK);
+                std::thread::park_timeout(self.tick);
             }
         }
     }
@@ -323,6 +333,10 @@ impl Drain {
     /// Looks whether the store is done with the last batch.
     fn collect(&mut self) {
         let Some(under_way) = &self.under_way else { return };
+        if !self.backlog.is_empty() {
+            // Said before looking, so that an end that is not seen here sees this.
+            self.awaited.store(true, SeqCst);
+        }
         match under_way.answer.try_recv() {
             Ok((result, took)) => self.settle(result, took),
             Err(std::sync::mpsc::TryRecvError::Empty) => {}
@@ -405,6 +419,9 @@ impl Drain {
         let slot = Arc::new(Mutex::new(Vec::new()));
         std::mem::swap(&mut *slot.lock(), &mut rows);
         let of_job = Arc::clone(&slot);
+        // An answer that waits is let go as soon as its row is stored.
+        self.awaited.store(items.iter().any(|item| item.ack.is_some()), SeqCst);
+        let (awaited, thread) = (Arc::clone(&self.awaited), std::thread::current());
         let began = clock::now();
         let submitted = self.store.submit(
             move |store| {
@@ -415,7 +432,13 @@ impl Drain {
                 // A store that is locked can be opened: only a write shows that it is back.
                 if rows.is_empty() { store.check() } else { store.add_outcomes(boot, &rows) }
             },
-            move |result| drop(answer.send((result, began.elapsed()))),
+            move |result| {
+                // Nobody takes it once the recorder has ended.
+                let _ = answer.send((result, began.elapsed()));
+                if awaited.load(SeqCst) {
+                    thread.unpark();
+                }
+            },
         );
         self.under_way = Some(UnderWay { items, slot, answer: under_way });
         if let Err(error) = submitted {
@@ -555,3 +578,6 @@ impl Drain {
         self.lines.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use crate::limits::KeyState;
 use crate::live::{LiveExperiment, LiveLayer};
 use crate::names::{Name, intern};
 use crate::recorder::tally::{Cell, Tallies, TallyKey};
+use crate::request::shadow::gate::{Gate, Gates};
 
 /// One state of the whole configuration.
 #[derive(Debug)]
@@ -133,10 +134,8 @@ pub struct ShadowPlan {
     pub backend: usize,
     /// Share of requests.
     pub share: f64,
-    /// Copies at the same time on one worker.
-    pub most: usize,
-    /// Copies waiting on one worker.
-    pub queue: usize,
+    /// Room for its copies.
+    pub gate: Arc<Gate>,
     /// Longest copy.
     pub timeout: std::time::Duration,
 }
@@ -158,8 +157,8 @@ pub struct Parts<'a> {
     pub hash_key: HashKey,
     /// Signs receipts.
     pub receipt_key: [u8; 32],
-    /// Workers that share caps.
-    pub workers: usize,
+    /// Room for copies, by shadow.
+    pub gates: &'a Gates,
 }
 
 /// Freezes `plan` and what lives into a snapshot.
@@ -295,8 +294,11 @@ fn route_plan(
             name: intern(&shadow.name),
             backend: shadow.backend,
             share: shadow.share,
-            most: (shadow.max_in_flight as usize).div_ceil(parts.workers).max(1),
-            queue: (shadow.queue as usize).div_ceil(parts.workers),
+            gate: parts.gates.adopt(
+                intern(&shadow.name),
+                shadow.max_in_flight as usize,
+                shadow.queue as usize,
+            ),
             timeout: shadow.timeout,
         })
         .collect();

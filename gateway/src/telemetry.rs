@@ -6,6 +6,7 @@
 pub mod counters;
 pub mod histogram;
 pub mod logs;
+pub mod pace;
 pub mod events;
 pub mod access_line;
 pub mod names;

@@ -4,7 +4,6 @@
 //! in cells, state of the process is in atomics and snapshots.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -17,10 +16,9 @@ use slab::Slab;
 
 use crate::backends::Backends;
 use crate::backends::pool::Pool;
-use crate::names::Name;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
-use crate::request::shadow::Gate;
+use crate::request::shadow::gate::Gates;
 use crate::server::conn::Conn;
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{Counters, WorkerCounters};
@@ -51,6 +49,8 @@ pub struct Shared {
     pub tallies: Tallies,
     /// Counts per shadow: (route, shadow).
     pub shadow_tallies: Tallies,
+    /// Room for copies, by shadow.
+    pub gates: Gates,
     /// Counts that belong to no variant.
     pub counters: Counters,
     /// Takes what is known of finished requests.
@@ -81,8 +81,6 @@ pub struct Worker {
     pub pool: Pool,
     /// Connections of shadow copies, apart so that a hung shadow cannot take a place.
     pub shadow_pool: Pool,
-    /// Copies under way, by shadow.
-    pub gates: RefCell<HashMap<Name, Rc<Gate>>>,
     /// Client connections.
     pub conns: RefCell<Slab<Rc<Conn>>>,
     snapshot: RefCell<Taken>,
@@ -104,7 +102,6 @@ impl Worker {
             shared,
             pool: Pool::default(),
             shadow_pool: Pool::default(),
-            gates: RefCell::default(),
             conns: RefCell::default(),
             snapshot,
             arena: RefCell::default(),

@@ -178,6 +178,7 @@ async fn f26_without_descriptors_the_gateway_serves_whom_it_has_and_recovers() {
         println!("SKIPPED: prlimit cannot be run here");
         return;
     }
+    let began = Instant::now();
     let mut crowd = Vec::new();
     for _ in 0..60 {
         crowd.push(tokio::net::TcpStream::connect(weir.edge).await.unwrap());
@@ -187,6 +188,12 @@ async fn f26_without_descriptors_the_gateway_serves_whom_it_has_and_recovers() {
         assert_eq!(good.get("/").await.status, 200, "who is there is served");
         assert_eq!(status.get("/api/v1/status").await.status, 200, "an operator, too");
     }
+    // Two workers that fail twenty times a second each say it once a second, and how often.
+    until(seconds(10), || weir.events("weir.accept.failed").len() > 2).await;
+    let lines = weir.events("weir.accept.failed");
+    assert!(lines[1]["suppressed"].as_u64() > Some(0), "{lines:?}");
+    let ran = began.elapsed().as_secs();
+    assert!(lines.len() as u64 <= ran + 2, "{} lines in {ran} s", lines.len());
     drop(crowd);
     let newcomer = weir.client(&key);
     let answer = newcomer.get("/").within(seconds(10)).await;

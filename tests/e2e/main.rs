@@ -23,6 +23,7 @@ mod telemetry;
 mod traces;
 mod failure_times;
 mod failure_changes;
+mod failure_clock;
 mod floods;
 mod failure_broken;
 mod failure_pools;

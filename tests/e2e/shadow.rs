@@ -180,14 +180,52 @@ async fn t26_a_hung_shadow_changes_nothing_for_the_client_and_its_queue_is_bound
     // The bound is 5 % of p99 on a quiet machine; tests run beside each other.
     assert!(during[100] < before[100] * 2 + millis(5), "{:?} and {:?}", before[100], during[100]);
     assert!(during[190] < before[190] * 2 + millis(30), "{:?} and {:?}", before[190], during[190]);
-    // One client is on one worker, which has half of the places: 2 run, 3 wait.
-    until_counted(&gateway, "dropped_queue", 195.0).await;
-    assert_eq!(hung.calls(), 2);
+    until_counted(&gateway, "dropped_queue", 190.0).await;
+    assert_eq!(hung.calls(), 4);
     assert_eq!(counted(&gateway, "ok").await, 0.0);
     let rows = gateway.outcomes("").await;
     assert_eq!(rows.len(), 450);
     assert!(rows.iter().all(|row| row["outcome"] == "ok"), "its state is not the client's");
     assert_eq!(gateway.metric("weir_in_flight_requests{route=\"chat\"}").await, 0.0);
+}
+
+/// The places were split over the workers: of 3 each had 2, and a client had those of its worker only.
+/// A shadow should have as many copies under way and waiting as the file says, wherever they come from,
+/// also after a reload, and a place that comes free on one worker should go to who waits on the other.
+#[tokio::test]
+async fn t26_places_and_queue_of_a_shadow_hold_for_the_whole_process() {
+    let live = backend().answers("live").start().await;
+    let hung = backend().stalls().start().await;
+    let text = |most: u32, queue: u32| {
+        let bounds = format!("max_in_flight = {most}\nqueue = {queue}\ntimeout = \"60s\"");
+        copied(&live, &hung, "", &format!("percent = 100\n{bounds}"))
+    };
+    let mut gateway = gateway(text(3, 5)).start().await;
+    // More connections than can all be on one worker: accepting evens them out.
+    let clients: Vec<Client> = (0..10).map(|_| gateway.client().apart()).collect();
+    async fn each(clients: &[Client]) {
+        for client in clients {
+            times(client, 2).await;
+        }
+    }
+    each(&clients).await;
+    until_counted(&gateway, "dropped_queue", 12.0).await;
+    until(seconds(5), || hung.calls() == 3).await;
+
+    gateway.reconfigure(&text(4, 7)).await.unwrap();
+    until(seconds(5), || hung.calls() == 4).await;
+    // 4 run, 4 wait: there is room for 3.
+    each(&clients).await;
+    until_counted(&gateway, "dropped_queue", 12.0 + 17.0).await;
+    assert_eq!(hung.calls(), 4);
+    assert_eq!(gateway.metric("weir_shadow_in_flight{backend=\"next\"}").await, 4.0);
+
+    hung.becomes(backend().answers("next"));
+    hung.reset_connections();
+    until_counted(&gateway, "error", 4.0).await;
+    until_counted(&gateway, "ok", 7.0).await;
+    assert_eq!(hung.calls(), 11);
+    assert_eq!(gateway.metric("weir_shadow_in_flight{backend=\"next\"}").await, 0.0);
 }
 
 #[tokio::test]

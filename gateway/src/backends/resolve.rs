@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
@@ -30,8 +30,55 @@ struct Known {
     until: Instant,
 }
 
-static ANSWERS: std::sync::LazyLock<Mutex<HashMap<String, Known>>> =
-    std::sync::LazyLock::new(Mutex::default);
+/// What names lead to, and for how long that holds.
+struct Answers {
+    // Or why there is none.
+    resolver: Result<TokioResolver, String>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// Answers of the system's name servers.
+static ANSWERS: LazyLock<Answers> = LazyLock::new(|| Answers {
+    resolver: TokioResolver::builder_tokio()
+        .map(|builder| builder.build())
+        .map_err(|error| format!("the system has no usable DNS configuration: {error}")),
+    known: Mutex::default(),
+});
+
+impl Answers {
+    /// Where `host` leads at `now`, in order: asked again when the last answer's time is over; the
+    /// last good answer where there is no better one.
+    async fn of(&self, host: &str, now: Instant) -> Result<Vec<IpAddr>, String> {
+        if let Some(known) = self.known.lock().get(host)
+            && known.until > now
+        {
+            return Ok(known.addresses.clone());
+        }
+        let answer = match &self.resolver {
+            Ok(resolver) => resolver.lookup_ip(format!("{host}.")).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error.clone()),
+        };
+        let mut answers = self.known.lock();
+        match answer {
+            Ok(found) => {
+                let mut addresses: Vec<IpAddr> = found.iter().collect();
+                addresses.sort_unstable();
+                addresses.dedup();
+                let ttl = found.valid_until().saturating_duration_since(now).clamp(LEAST, MOST);
+                let known = Known { addresses: addresses.clone(), until: now + ttl };
+                answers.insert(host.to_owned(), known);
+                Ok(addresses)
+            }
+            Err(error) => match answers.get_mut(host) {
+                Some(known) => {
+                    known.until = now + LEAST;
+                    Ok(known.addresses.clone())
+                }
+                None => Err(format!("does not resolve: {error}")),
+            },
+        }
+    }
+}
 
 /// Gives a backend whose file wrote only addresses its endpoints, at once. Where it has names that
 /// were resolved before, what they led to stays, under the settings of now.
@@ -163,48 +210,7 @@ async fn addresses(endpoint: &plan::Endpoint) -> Result<(Vec<IpAddr>, bool), Str
     if let Some(ip) = literal(endpoint) {
         return Ok((vec![ip], true));
     }
-    let now = clock::now();
-    let key = endpoint.host.to_string();
-    if let Some(known) = ANSWERS.lock().get(&key)
-        && known.until > now
-    {
-        return Ok((known.addresses.clone(), false));
-    }
-    let answer = match resolver() {
-        Ok(resolver) => resolver.lookup_ip(format!("{key}.")).await.map_err(|e| e.to_string()),
-        Err(error) => Err(error),
-    };
-    let mut answers = ANSWERS.lock();
-    match answer {
-        Ok(found) => {
-            let mut addresses: Vec<IpAddr> = found.iter().collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            let ttl = found.valid_until().saturating_duration_since(now).clamp(LEAST, MOST);
-            answers.insert(key, Known { addresses: addresses.clone(), until: now + ttl });
-            Ok((addresses, false))
-        }
-        Err(error) => match answers.get_mut(&key) {
-            Some(known) => {
-                known.until = now + LEAST;
-                Ok((known.addresses.clone(), false))
-            }
-            None => Err(format!("does not resolve: {error}")),
-        },
-    }
-}
-
-fn resolver() -> Result<&'static TokioResolver, String> {
-    static RESOLVER: std::sync::OnceLock<Result<TokioResolver, String>> =
-        std::sync::OnceLock::new();
-    RESOLVER
-        .get_or_init(|| {
-            TokioResolver::builder_tokio()
-                .map(|builder| builder.build())
-                .map_err(|error| format!("the system has no usable DNS configuration: {error}"))
-        })
-        .as_ref()
-        .map_err(Clone::clone)
+    Ok((ANSWERS.of(&endpoint.host, clock::now()).await?, false))
 }
 
 /// Whether a name may lead to `ip`.
@@ -224,28 +230,4 @@ fn allowed(ip: IpAddr, private: bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t23_a_name_leads_to_no_address_that_nobody_opted_into() {
-        let table = [
-            ("203.0.113.9", true, true),
-            ("10.1.2.3", false, true),
-            ("127.0.0.1", false, true),
-            ("100.64.0.1", false, true),
-            ("169.254.169.254", false, false),
-            ("0.0.0.0", false, false),
-            ("224.0.0.1", false, false),
-            ("::1", false, true),
-            ("fd00::1", false, true),
-            ("fe80::1", false, false),
-            ("::ffff:169.254.169.254", false, false),
-            ("2001:db8::1", true, true),
-        ];
-        for (ip, public, with_leave) in table {
-            let ip = ip.parse().unwrap();
-            assert_eq!((allowed(ip, false), allowed(ip, true)), (public, with_leave), "{ip}");
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use crate::backends::{Backends, resolve};
 use crate::config::plan::Plan;
 use crate::live::LiveExperiment;
 use crate::recorder::tally::Tallies;
+use crate::request::shadow::gate::Gates;
 use crate::snapshot::{self, Parts, Snapshot};
 use crate::store::State;
 
@@ -24,7 +25,7 @@ pub fn empty_snapshot(plan: &Plan, workers: usize) -> Snapshot {
         layers: &BTreeMap::new(),
         hash_key: routing::HashKey([0; 16]),
         receipt_key: [0; 32],
-        workers,
+        gates: &Gates::default(),
     };
     let empty = Plan {
         server: crate::config::plan::Server {
@@ -87,7 +88,7 @@ impl Changes {
             layers: &state.ledger.layers,
             hash_key: routing::HashKey(self.installation.hash_key),
             receipt_key: self.installation.receipt_key,
-            workers: self.shared.open.len(),
+            gates: &self.shared.gates,
         };
         let next = snapshot::build(&state.plan, parts, &self.shared.backends, &self.shared.tallies);
         // Before anybody can be sent there.
@@ -95,6 +96,9 @@ impl Changes {
             resolve::literals(&self.shared.backends, backend);
         }
         self.shared.backends.retire(&next.backends);
+        self.shared
+            .gates
+            .retire(|name| state.plan.shadows.iter().any(|shadow| *shadow.name == *name));
         self.shared.current.store(Arc::new(next));
         self.view.store(Arc::new(View {
             plan: Arc::clone(&state.plan),
@@ -128,7 +132,7 @@ impl Changes {
             layers: &view.layers,
             hash_key: routing::HashKey(self.installation.hash_key),
             receipt_key: self.installation.receipt_key,
-            workers: self.shared.open.len(),
+            gates: &self.shared.gates,
         };
         let next = snapshot::build(&view.plan, parts, &self.shared.backends, &self.shared.tallies);
         self.shared.current.store(Arc::new(next));

@@ -4,8 +4,7 @@
 //! A copy has its own connections, its own places and its own queue; when there is no room it is
 //! dropped and counted. Its answer is read to the end, timed, and thrown away.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +18,6 @@ use crate::backends::h1::H1Body;
 use crate::backends::pool::Lease;
 use crate::backends::{Backend, ShadowResult, balance};
 use crate::clock;
-use crate::names::Name;
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::TallyKey;
 use crate::request::dispatch::{head_for, outgoing, rewritten};
@@ -29,22 +27,13 @@ use crate::request::{Cx, trace};
 use crate::snapshot::{RoutePlan, ShadowPlan, names};
 use crate::telemetry::counters::{bump, lower};
 
+pub mod gate;
+
+use gate::{Entry, Place};
+
 /// Most bytes of one answer to a copy that are read (T26). Far above what a model says; what is
 /// larger is broken off and counted as an error.
 const MOST_READ: usize = 64 << 20;
-
-/// Copies of one shadow under way on one worker.
-#[derive(Default)]
-pub struct Gate {
-    running: Cell<usize>,
-    waiting: RefCell<VecDeque<Job>>,
-}
-
-impl std::fmt::Debug for Gate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("running", &self.running).finish_non_exhaustive()
-    }
-}
 
 struct Job {
     cx: Cx,
@@ -169,21 +158,22 @@ fn count(cx: &Cx, shadow: &ShadowPlan, result: ShadowResult) {
 
 fn submit(job: Job) {
     let plan = &job.cx.snapshot.routes[job.route].shadows[job.shadow];
-    let name: Name = plan.name;
-    let gate = Rc::clone(job.cx.worker.gates.borrow_mut().entry(name).or_default());
-    if gate.running.get() < plan.most {
-        start(gate, job);
-    } else if gate.waiting.borrow().len() < plan.queue {
-        gate.waiting.borrow_mut().push_back(job);
-    } else {
-        count(&job.cx, plan, ShadowResult::DroppedQueue);
+    match plan.gate.enter() {
+        Entry::Runs(place) => start(place, job),
+        Entry::Waits(turn) => {
+            tokio::task::spawn_local(async move {
+                let place = turn.come().await;
+                start(place, job);
+            });
+        }
+        Entry::Full => count(&job.cx, plan, ShadowResult::DroppedQueue),
     }
 }
 
-fn start(gate: Rc<Gate>, mut job: Job) {
-    let place = Place::take(gate, &job);
+fn start(place: Place, mut job: Job) {
+    let open = Open::begin(&job);
     tokio::task::spawn_local(async move {
-        let _place = place;
+        let (_place, _open) = (place, open);
         let mut span = begin_span(&mut job);
         // An id of its own: the backend must not take it for the request that it copies.
         let id = crate::ids::RequestId::new(clock::unix_nanos(), fastrand::u64(..));
@@ -236,33 +226,25 @@ fn begin_span(job: &mut Job) -> Option<Box<Row>> {
     Some(row)
 }
 
-/// A place in a gate; whoever waits takes it over.
-struct Place {
-    gate: Rc<Gate>,
+/// Counts a copy under way until it is dropped.
+struct Open {
     backend: Arc<Backend>,
     worker: usize,
 }
 
-impl Place {
-    fn take(gate: Rc<Gate>, job: &Job) -> Self {
+impl Open {
+    fn begin(job: &Job) -> Self {
         let cx = &job.cx;
         let shadow = &cx.snapshot.routes[job.route].shadows[job.shadow];
         let backend = Arc::clone(&cx.snapshot.backends[shadow.backend]);
-        gate.running.set(gate.running.get() + 1);
         bump(&backend.life.counts[cx.worker.id].shadows_open, 1);
-        Self { gate, backend, worker: cx.worker.id }
+        Self { backend, worker: cx.worker.id }
     }
 }
 
-impl Drop for Place {
+impl Drop for Open {
     fn drop(&mut self) {
         lower(&self.backend.life.counts[self.worker].shadows_open, 1);
-        let gate = &self.gate;
-        gate.running.set(gate.running.get() - 1);
-        let next = gate.waiting.borrow_mut().pop_front();
-        if let Some(job) = next {
-            start(Rc::clone(gate), job);
-        }
     }
 }
 

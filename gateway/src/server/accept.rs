@@ -76,7 +76,7 @@ pub async fn accept(
                 Ok((socket, peer)) => take_or_hand(&worker, &acceptor, socket, peer),
                 Err(error) => {
                     // Out of descriptors, mostly: the queue waits while others end (F26).
-                    crate::telemetry::events::warning("weir.accept.failed", &error.to_string());
+                    crate::telemetry::events::accept_failed(&error);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use super::logs::{Severity, event};
+use super::pace::Pace;
 use crate::backends::connect::ConnectError;
 use crate::store::StoreError;
 
@@ -148,6 +149,20 @@ pub fn draining(seconds: u64) {
 /// The process ends.
 pub fn stopped() {
     event(Severity::Info, "weir.stopped", &[]);
+}
+
+/// A client's connection could not be accepted, mostly for want of file descriptors: then every
+/// worker fails again and again until others end. At most one line a second for all of them, with how
+/// many failures were not told of since the line before.
+pub fn accept_failed(error: &std::io::Error) {
+    static PACE: Pace = Pace::new();
+    if let Some(suppressed) = PACE.may_say() {
+        event(
+            Severity::Warn,
+            "weir.accept.failed",
+            &[("error", json!(error.to_string())), ("suppressed", json!(suppressed))],
+        );
+    }
 }
 
 /// Something coped with that is nobody's request. At most one line a second: what goes wrong here

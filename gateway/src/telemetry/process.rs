@@ -78,15 +78,17 @@ mod tests {
         let before = read();
         let files: Vec<_> = (0..40).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
         let pages = vec![1_u8; 64 << 20];
+        // As long as it takes: beside other processes this one gets a part of the time only.
         let began = clock::now();
-        while began.elapsed().as_millis() < 300 {
+        let mut after = read();
+        while after.cpu_seconds.unwrap() < before.cpu_seconds.unwrap() + 0.2 {
+            assert!(began.elapsed().as_secs() < 60, "{after:?} does not grow from {before:?}");
             std::hint::black_box(&pages);
+            after = read();
         }
-        let after = read();
         // Other tests run beside this one, and open and close files of their own.
         assert!(after.open_fds.unwrap() >= before.open_fds.unwrap() + files.len() / 2);
         assert!(after.resident_bytes.unwrap() > before.resident_bytes.unwrap() + (32 << 20));
-        assert!(after.cpu_seconds.unwrap() >= before.cpu_seconds.unwrap() + 0.2);
         assert!(after.max_fds.is_none_or(|most| most >= 64));
         let age = clock::unix_nanos() as f64 / 1e9 - after.start_seconds.unwrap();
         assert!((-2.0..3_600.0).contains(&age), "{age}");

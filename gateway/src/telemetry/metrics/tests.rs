@@ -21,6 +21,7 @@ use crate::live::{Actor, LiveExperiment};
 use crate::recorder::Recorder;
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::{Tallies, TallyKey};
+use crate::request::shadow::gate::Gates;
 use crate::snapshot::{self, Parts};
 use crate::telemetry::counters::{Counters, bump};
 use crate::telemetry::histogram::StepTimes;
@@ -75,7 +76,7 @@ fn shared(plan: &Plan) -> Shared {
         .iter()
         .map(|e| (e.name.to_string(), LiveExperiment::first(e, &actor, 0).unwrap()))
         .collect();
-    let (backends, tallies) = (Backends::new(2), Tallies::new(2));
+    let (backends, tallies, gates) = (Backends::new(2), Tallies::new(2), Gates::default());
     let parts = Parts {
         generation: 1,
         keys: Arc::new(KeyRing::new([0; 32], [], [])),
@@ -84,7 +85,7 @@ fn shared(plan: &Plan) -> Shared {
         layers: &BTreeMap::new(),
         hash_key: routing::HashKey([0; 16]),
         receipt_key: [0; 32],
-        workers: 2,
+        gates: &gates,
     };
     let snapshot = snapshot::build(plan, parts, &backends, &tallies);
     Shared {
@@ -92,6 +93,7 @@ fn shared(plan: &Plan) -> Shared {
         backends,
         tallies,
         shadow_tallies: Tallies::new(2),
+        gates,
         counters: Counters::new(2),
         recorder: Recorder::new(2),
         draining: AtomicBool::new(false),

@@ -1,0 +1,340 @@
+//! Outcomes and tallies: told as they were, counted once, found by bounded steps, forgotten in order.
+
+use std::time::Instant;
+
+use policies::outcome::{Flag, RejectReason};
+
+use super::*;
+use crate::store::spool::tests::full_row;
+use crate::store::sqlite::outcomes::plans;
+
+#[test]
+fn an_outcome_is_told_in_the_words_of_the_access_log() {
+    let Opened { folder: _folder, mut store } = open();
+    let row = Row { rejected: None, ..full_row() };
+    store.add_outcomes(BOOT, &[Box::new(row)]).unwrap();
+    let told = store.outcome([1; 16]).unwrap().unwrap();
+    let expected: serde_json::Value = serde_json::from_str(
+        r#"{
+            "request_id": "01010101-0101-0101-0101-010101010101",
+            "boot_id": "07070707070707070707070707070707",
+            "seq": 2,
+            "timestamp": "2023-11-14T22:13:20.123456789Z",
+            "client_request_id": "client \u0000 \"id\"",
+            "upstream_request_id": "upstream",
+            "trace_id": "03030303030303030303030303030303",
+            "span_id": "0404040404040404",
+            "parent_span_id": "0505050505050505",
+            "attempt.span_id": "0606060606060606",
+            "trace_sampled": true,
+            "network.peer.address": "2001:db8::1",
+            "network.peer.port": 443,
+            "client.address": "192.0.2.7",
+            "network.protocol.version": "2",
+            "tls.protocol.version": "1.3",
+            "tls.cipher": "TLS_AES_128_GCM_SHA256",
+            "user_agent.original": "curl/8 Grüße",
+            "http.request.method": "POST",
+            "url.path": "/v1/chat/completions",
+            "server.address": "example.org",
+            "route": "chat",
+            "http.route": "/v1/chat/*",
+            "http.request.body.size": 10,
+            "auth.key_id": "k1",
+            "experiment": "int8",
+            "experiment.revision": 7,
+            "variant": "canary",
+            "variant.served": "stable",
+            "assignment.reason": "split",
+            "assignment.bucket": 9999,
+            "assignment.eligible": true,
+            "unit.hash": "fffffffffffffffe",
+            "backend": "llama",
+            "server.backend.address": "10.0.0.3:8000",
+            "attempts": 2,
+            "upstream.status": 503,
+            "connection.reused": true,
+            "http.response.status_code": 499,
+            "outcome": "client_aborted",
+            "flags": "UAEX",
+            "error.type": "forbidden",
+            "http.response.body.size": 11,
+            "stream": true,
+            "stream.chunks": 12,
+            "stream.complete": true,
+            "gen_ai.request.model": "m",
+            "gen_ai.response.model": "m-1",
+            "gen_ai.response.finish_reason": "length",
+            "gen_ai.usage.input_tokens": 13,
+            "gen_ai.usage.output_tokens": 0,
+            "usage.source": "estimated",
+            "t_header": 0,
+            "t_auth": 1,
+            "t_connect": 2,
+            "t_send": 3,
+            "t_first_byte": 4,
+            "t_first_token": 5,
+            "t_stream": 6,
+            "t_total": 7,
+            "t_gateway": 8,
+            "shadow": true
+        }"#,
+    )
+    .unwrap();
+    assert_eq!(told, expected);
+    assert_eq!(
+        store.outcomes(&OutcomeQuery { limit: 1, ..OutcomeQuery::default() }).unwrap(),
+        [told]
+    );
+
+    let refused = Row { rejected: Some(RejectReason::NoRoute), ..Row::default() };
+    store.add_outcomes(BOOT, &[Box::new(refused)]).unwrap();
+    let told = store.outcome([0; 16]).unwrap().unwrap();
+    assert_eq!(
+        told,
+        json!({
+            "request_id": "00000000-0000-0000-0000-000000000000",
+            "boot_id": "07070707070707070707070707070707",
+            "seq": 0,
+            "timestamp": "1970-01-01T00:00:00.000000000Z",
+            "trace_sampled": false,
+            "network.peer.address": "0.0.0.0",
+            "network.peer.port": 0,
+            "client.address": "0.0.0.0",
+            "network.protocol.version": "1.1",
+            "connection.reused": false,
+            "rejected": "no_route",
+            "flags": "-",
+            "attempts": 0,
+            "http.request.body.size": 0,
+            "http.response.body.size": 0,
+            "stream": false,
+            "stream.chunks": 0,
+            "stream.complete": false,
+            "shadow": false,
+        })
+    );
+    for (protocol, version) in [
+        (crate::recorder::row::Protocol::Http10, "1.0"),
+        (crate::recorder::row::Protocol::Http11, "1.1"),
+    ] {
+        let row = Row { protocol, ..outcome_row(u64::from(version == "1.0") + 5) };
+        store.add_outcomes(BOOT, &[Box::new(row.clone())]).unwrap();
+        let told = store.outcome(row.request_id).unwrap().unwrap();
+        assert_eq!(told["network.protocol.version"], version);
+        assert_eq!(told["url.path"], "/v1/chat/completions");
+    }
+}
+
+#[test]
+fn rows_that_come_twice_are_stored_and_counted_once() {
+    let Opened { folder, mut store } = open();
+    store.add_outcomes(BOOT, &outcome_rows(1..11)).unwrap();
+    store.add_outcomes(BOOT, &outcome_rows(5..21)).unwrap();
+    let changed = Row { status: 500, ..outcome_row(7) };
+    store.add_outcomes(BOOT, &[Box::new(changed)]).unwrap();
+    let refused = Row { request_id: [9; 16], ..Row::default() };
+    store.add_outcomes(BOOT, &[Box::new(refused)]).unwrap();
+    assert_eq!(store.boots().unwrap(), [(BOOT, 20, 20)]);
+    let kept = store.outcome(outcome_row(7).request_id).unwrap().unwrap();
+    assert_eq!(kept["http.response.status_code"], 200);
+    // Two of these never arrive: that is what D4 shows.
+    store.add_outcomes([8; 16], &outcome_rows(103..105)).unwrap();
+    drop(store);
+    assert_eq!(open_in(folder.path()).boots().unwrap(), [(BOOT, 20, 20), ([8; 16], 104, 2)]);
+}
+
+#[test]
+fn outcomes_are_found_by_each_filter() {
+    let Opened { folder: _folder, mut store } = open();
+    let rows: Vec<_> = (1..=100)
+        .map(|seq| {
+            let outcome = if seq % 10 == 3 { Outcome::Timeout } else { Outcome::Ok };
+            let route = intern(if seq > 90 { "embed" } else { "chat" });
+            let t_total = Micros::from_micros(seq * 1000);
+            Row { outcome: Some(outcome), route: Some(route), t_total, ..outcome_row(seq) }
+        })
+        .map(Box::new)
+        .collect();
+    store.add_outcomes(BOOT, &rows).unwrap();
+    let mut find = |query: OutcomeQuery| {
+        let limit = if query.limit == 0 { 1000 } else { query.limit };
+        seqs(&store.outcomes(&OutcomeQuery { limit, ..query }).unwrap())
+    };
+    let any = OutcomeQuery::default;
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(find(any()), (1..=100).rev().collect::<Vec<_>>());
+    assert_eq!(find(OutcomeQuery { limit: 2, ..any() }), [100, 99]);
+    assert_eq!(find(OutcomeQuery { route: text("embed"), limit: 3, ..any() }), [100, 99, 98]);
+    assert_eq!(find(OutcomeQuery { variant: text("canary"), ..any() }), [100, 80, 60, 40, 20]);
+    assert_eq!(find(OutcomeQuery { experiment: text("int8"), ..any() }).len(), 100);
+    assert_eq!(find(OutcomeQuery { experiment: text("other"), ..any() }), NONE);
+    assert_eq!(find(OutcomeQuery { outcome: text("ok"), ..any() }).len(), 90);
+    assert_eq!(
+        find(OutcomeQuery { outcome: text("timeout"), ..any() }),
+        (0..10).rev().map(|n| n * 10 + 3).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        find(OutcomeQuery { outcome: text("timeout"), route: text("embed"), ..any() }),
+        [93]
+    );
+    assert_eq!(find(OutcomeQuery { outcome: text("client_aborted"), ..any() }), NONE);
+    assert_eq!(find(OutcomeQuery { slower: Some(98_000), ..any() }), [100, 99]);
+    assert_eq!(find(OutcomeQuery { unit_hash: Some(outcome_row(42).unit_hash), ..any() }), [42]);
+    let since = i64::try_from(START_NANOS / 1000).unwrap() + 98_000;
+    assert_eq!(find(OutcomeQuery { since: Some(since), ..any() }), [100, 99, 98]);
+    let before = Some(outcome_row(4).request_id);
+    assert_eq!(find(OutcomeQuery { before, ..any() }), [3, 2, 1]);
+    let injection = text("'; DROP TABLE outcomes; --");
+    assert_eq!(find(OutcomeQuery { route: injection, ..any() }), NONE);
+}
+
+#[test]
+fn a_search_for_something_rare_goes_back_in_bounded_steps() {
+    let Opened { folder: _folder, mut store } = open();
+    for start in (0..45_000).step_by(5_000) {
+        store.add_outcomes(BOOT, &outcome_rows(start..start + 5_000)).unwrap();
+    }
+    let rare = OutcomeQuery {
+        unit_hash: Some(outcome_row(10).unit_hash),
+        limit: 5,
+        ..OutcomeQuery::default()
+    };
+    let mut query = rare.clone();
+    let mut found = Vec::new();
+    for _ in 0..3 {
+        let page = store.outcome_page(&query).unwrap();
+        found.push(seqs(&page.items));
+        query.before = page.next;
+    }
+    assert_eq!(found, [vec![], vec![], vec![10]]);
+    assert_eq!(query.before, None);
+    assert_eq!(seqs(&store.outcomes(&rare).unwrap()), [10]);
+    // A time ends it earlier: 2 of 45 s, and a minute of slack is all there is.
+    let all = store.outcomes(&OutcomeQuery { limit: 50_000, ..OutcomeQuery::default() }).unwrap();
+    assert_eq!(seqs(&all), (0..45_000).rev().collect::<Vec<_>>());
+    // The end of a page is the end of its last row.
+    let ten = store.outcome_page(&OutcomeQuery { limit: 10, ..OutcomeQuery::default() }).unwrap();
+    assert_eq!(ten.next, Some(outcome_row(44_990).request_id));
+}
+
+/// A sort or a walk through the table would hold up the recorder for minutes.
+#[test]
+fn no_query_of_outcomes_sorts_or_walks_through_the_table() {
+    let Opened { folder: _folder, store } = open();
+    for (sql, index) in plans() {
+        let mut statement =
+            store.connection.prepare(&["EXPLAIN QUERY PLAN ", sql].concat()).unwrap();
+        let plan: Vec<String> =
+            statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
+        let plan = plan.join("\n");
+        assert!(plan.contains(index), "{sql}\n{plan}");
+        assert!(!plan.contains("SCAN"), "{sql}\n{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+    }
+}
+
+#[test]
+fn only_what_went_wrong_is_in_the_extra_index() {
+    let Opened { folder: _folder, mut store } = open();
+    store.add_outcomes(BOOT, &outcome_rows(1..10)).unwrap();
+    let failed = Row {
+        outcome: Some(Outcome::UpstreamError),
+        flag: Some(Flag::UpstreamClosed),
+        ..outcome_row(10)
+    };
+    store.add_outcomes(BOOT, &[Box::new(failed)]).unwrap();
+    let entries: i64 = store
+        .connection
+        .query_row(
+            "SELECT count(*) FROM outcomes INDEXED BY outcomes_not_ok WHERE outcome <> 1",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(entries, 1);
+}
+
+#[test]
+fn old_outcomes_are_deleted_oldest_first_and_stay_counted() {
+    let Opened { folder: _folder, mut store } = open();
+    store.add_outcomes(BOOT, &outcome_rows(1..101)).unwrap();
+    let before = i64::try_from(START_NANOS / 1000).unwrap() + 51_000;
+    assert_eq!(store.delete_outcomes(before, 30).unwrap(), 30);
+    let all = OutcomeQuery { limit: 1000, ..OutcomeQuery::default() };
+    assert_eq!(seqs(&store.outcomes(&all).unwrap()), (31..=100).rev().collect::<Vec<_>>());
+    assert_eq!(store.delete_outcomes(before, 30).unwrap(), 20);
+    assert_eq!(store.delete_outcomes(before, 30).unwrap(), 0);
+    assert_eq!(seqs(&store.outcomes(&all).unwrap()), (51..=100).rev().collect::<Vec<_>>());
+    assert_eq!(store.boots().unwrap(), [(BOOT, 100, 100)]);
+}
+
+#[test]
+fn tallies_are_replaced_by_boot() {
+    let Opened { folder: _folder, mut store } = open();
+    let tally = |variant: &str, bytes: &[u8]| TallyRow {
+        route: "chat".into(),
+        experiment: "int8".into(),
+        revision: 7,
+        variant: variant.into(),
+        bytes: bytes.into(),
+    };
+    store.set_tallies(BOOT, &[tally("a", &[1]), tally("b", &[2])]).unwrap();
+    store.set_tallies(BOOT, &[tally("a", &[3]), tally("b", &[2])]).unwrap();
+    store.set_tallies([8; 16], &[tally("a", &[4])]).unwrap();
+    assert_eq!(
+        store.tallies().unwrap(),
+        [(BOOT, tally("a", &[3])), (BOOT, tally("b", &[2])), ([8; 16], tally("a", &[4]))]
+    );
+    assert_eq!(store.boots().unwrap(), [(BOOT, 0, 0), ([8; 16], 0, 0)]);
+}
+
+/// Not a test: prints what a row costs. `cargo test --release -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn the_cost_of_a_row() {
+    for (label, synchronous) in [("without fsync", "OFF"), ("with fsync", "FULL")] {
+        let Opened { folder, mut store } = open();
+        store.connection.pragma_update(None, "synchronous", synchronous).unwrap();
+        let mut costs = Vec::new();
+        let mut next = 1;
+        for _ in 0..600 {
+            // Requests end in another order than they began.
+            let rows: Vec<_> = (next..next + 512)
+                .map(|seq| {
+                    let mut row = outcome_row(seq);
+                    let earlier = seq.wrapping_mul(0x9E37_79B9) % 400 * 1_000_000;
+                    row.started_unix_nanos = START_NANOS + seq * 500_000 - earlier;
+                    row.request_id = ids::RequestId::new(row.started_unix_nanos, row.unit_hash).0;
+                    Box::new(row)
+                })
+                .collect();
+            next += 512;
+            let start = Instant::now();
+            store.add_outcomes(BOOT, &rows).unwrap();
+            costs.push(start.elapsed().as_secs_f64() * 1e6 / 512.0);
+        }
+        let mean = costs.iter().sum::<f64>() / costs.len() as f64;
+        costs.sort_by(f64::total_cmp);
+        let (median, p99) = (costs[300], costs[593]);
+        let start = Instant::now();
+        let rare = OutcomeQuery { slower: Some(u64::MAX), limit: 1, ..OutcomeQuery::default() };
+        store.outcome_page(&rare).unwrap();
+        let step = start.elapsed();
+        let start = Instant::now();
+        let page = OutcomeQuery { limit: 100, ..OutcomeQuery::default() };
+        assert_eq!(store.outcomes(&page).unwrap().len(), 100);
+        let hundred = start.elapsed();
+        drop(store);
+        let bytes = fs::metadata(folder.path().join("weir.db")).unwrap().len();
+        let start = Instant::now();
+        open_in(folder.path());
+        println!(
+            "{label}: median {median:.2}, mean {mean:.2}, p99 {p99:.2} us a row; {} bytes a row; \
+             a step back {step:?}; a page of 100 {hundred:?}; open and check {} MiB {:?}",
+            bytes / (next - 1),
+            bytes >> 20,
+            start.elapsed()
+        );
+    }
+}

@@ -53,7 +53,10 @@ struct Parent {
 
 /// Copies of one request, decided and not yet sent.
 #[derive(Debug, Default)]
-pub struct Copies(Option<Box<(Head, Vec<usize>, Option<Parent>)>>);
+pub struct Copies(Option<Box<Forked>>);
+
+/// What the copies are made of, which shadows get one, and their trace if the request is sampled.
+type Forked = (Head, Vec<usize>, Option<Parent>);
 
 /// Decides which shadows get a copy, and keeps what they need. Costs nothing where none does.
 pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {

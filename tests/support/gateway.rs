@@ -282,11 +282,12 @@ impl Gateway {
         }
     }
 
-    /// Access lines so far.
+    /// Access lines so far; one that is being written is none yet.
     pub fn access_lines(&self) -> Vec<Value> {
         let text =
             std::fs::read_to_string(self.prepared.dir.join("access.log")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Replaces the part of the configuration that the builder was given, and waits until the

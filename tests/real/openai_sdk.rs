@@ -139,7 +139,7 @@ async fn the_openai_sdk_finds_everything_as_it_expects() {
         ("not granted", "PermissionDeniedError", 403, Value::Null),
         ("busy model", "RateLimitError", 429, json!("busy")),
         ("broken model", "InternalServerError", 503, Value::Null),
-        ("no model server", "InternalServerError", 502, Value::Null),
+        ("no model server", "InternalServerError", 503, Value::Null),
     ] {
         let error = &errors[what];
         assert_eq!(error["class"], class, "{what}: {error}");

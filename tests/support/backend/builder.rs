@@ -62,7 +62,7 @@ impl BackendBuilder {
         self.answering(Answering::Pieces(pieces.into_iter().map(Into::into).collect()))
     }
 
-    /// Answers so many bytes of [`pattern`], with a declared length, as fast as they are taken.
+    /// Answers so many bytes of `pattern`, with a declared length, as fast as they are taken.
     pub fn large(self, bytes: u64) -> Self {
         self.answering(Answering::Pattern(bytes))
     }
@@ -70,7 +70,7 @@ impl BackendBuilder {
     /// Answers what it was asked, as JSON: `method`, `path`, `query`, `authority`, `version`,
     /// `headers` (a list of `[name, value]`), `body` (as text), `length` and `sha256` of the body,
     /// `trailers`. HTTP libraries fold the case of names and put equal names together;
-    /// [`raw_backend`](raw::raw_backend) shows the very bytes.
+    /// `raw_backend` shows the very bytes.
     pub fn echo(self) -> Self {
         self.answering(Answering::Echo)
     }

@@ -66,6 +66,10 @@ pub enum BodyKind {
 impl BodyKind {
     /// The kind that a `content-type` announces; parameters and case do not matter.
     pub fn of_content_type(content_type: &str) -> Self {
+        if content_type == "application/json" {
+            // Nearly every answer says just this.
+            return Self::Json;
+        }
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let json_suffix = essence
             .len()

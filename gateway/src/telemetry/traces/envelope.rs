@@ -102,3 +102,77 @@ fn any(value: &Value) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::KeyValue;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Read;
+    use opentelemetry_proto::tonic::common::v1::{
+        AnyValue, InstrumentationScope, KeyValue as Pair,
+    };
+    use opentelemetry_proto::tonic::resource::v1::Resource as ReadResource;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_of_any_size_is_read_as_it_was_meant() {
+        let resource = Resource::builder_empty()
+            .with_attributes([
+                KeyValue::new("service.name", "weir"),
+                KeyValue::new("process.pid", -7),
+                KeyValue::new("yes", true),
+                KeyValue::new("half", 0.5),
+                KeyValue::new("long", "x".repeat(300)),
+            ])
+            .build();
+        let read = |key: &str| match key {
+            "process.pid" => Read::IntValue(-7),
+            "yes" => Read::BoolValue(true),
+            "half" => Read::DoubleValue(0.5),
+            "long" => Read::StringValue("x".repeat(300)),
+            _ => Read::StringValue("weir".into()),
+        };
+        let attributes = resource.iter().map(|(key, _)| Pair {
+            key: key.to_string(),
+            value: Some(AnyValue { value: Some(read(key.as_str())) }),
+            key_strindex: 0,
+        });
+        let attributes: Vec<Pair> = attributes.collect();
+        assert_eq!(attributes.len(), 5);
+        for (count, grpc) in [(0, false), (1, false), (1, true), (512, true), (70_000, true)] {
+            let span = Span { trace_id: vec![1; 16], name: "x".repeat(40), ..Span::default() };
+            let envelope = Envelope::new(&resource, grpc);
+            let mut buffer = vec![0; envelope.room()];
+            (0..count).for_each(|_| put(&mut buffer, 2, &span.encode_to_vec()));
+            let mut bytes = envelope.close(buffer);
+            if grpc {
+                let frame = bytes.split_to(FRAME);
+                assert_eq!(frame[0], 0, "not compressed");
+                assert_eq!(frame[1..], u32::try_from(bytes.len()).unwrap().to_be_bytes());
+            }
+            let expected = ExportTraceServiceRequest {
+                resource_spans: vec![ResourceSpans {
+                    resource: Some(ReadResource {
+                        attributes: attributes.clone(),
+                        ..ReadResource::default()
+                    }),
+                    scope_spans: vec![ScopeSpans {
+                        scope: Some(InstrumentationScope {
+                            name: "weir".into(),
+                            version: env!("CARGO_PKG_VERSION").into(),
+                            ..InstrumentationScope::default()
+                        }),
+                        spans: vec![span; count],
+                        schema_url: SCHEMA_URL.into(),
+                    }],
+                    schema_url: SCHEMA_URL.into(),
+                }],
+            };
+            assert!(ExportTraceServiceRequest::decode(&*bytes).unwrap() == expected, "{count}");
+            assert!(expected.encode_to_vec() == bytes, "as any other writer would write it");
+        }
+    }
+}

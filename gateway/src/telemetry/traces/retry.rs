@@ -73,3 +73,51 @@ pub(super) async fn send(
         wait = (wait * 2).min(longest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Refuses so often, as told, then takes.
+    struct Refusing {
+        left: u32,
+        again: Option<Duration>,
+        sent: u32,
+    }
+
+    impl Destination for Refusing {
+        async fn send(&mut self, batch: Bytes) -> Result<(), Refused> {
+            assert_eq!(batch, "spans");
+            self.sent += 1;
+            if self.left == 0 {
+                return Ok(());
+            }
+            self.left -= 1;
+            Err(Refused { why: format!("no {}", self.sent), again: self.again })
+        }
+    }
+
+    fn sent(left: u32, again: Option<Duration>, time: Duration) -> (u32, Result<(), String>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut refusing = Refusing { left, again, sent: 0 };
+        let batch = Bytes::from_static(b"spans");
+        let result = runtime.block_on(send(&mut refusing, &batch, time));
+        (refusing.sent, result.map_err(|refused| refused.why))
+    }
+
+    #[test]
+    fn a_batch_is_sent_again_as_often_and_as_long_as_it_makes_sense() {
+        let hour = Duration::from_secs(3_600);
+        let now = Some(Duration::ZERO);
+        assert_eq!(sent(0, now, hour), (1, Ok(())));
+        assert_eq!(sent(2, now, hour), (3, Ok(())));
+        assert_eq!(sent(9, now, hour), (4, Err("no 4".into())));
+        assert_eq!(sent(9, None, hour), (1, Err("no 1".into())), "for good");
+        assert_eq!(sent(9, now, Duration::from_millis(90)), (1, Err("no 1".into())), "no time");
+        let late = Some(Duration::from_secs(20));
+        assert_eq!(sent(9, late, Duration::from_secs(19)), (1, Err("no 1".into())), "asked for");
+        let began = clock::now();
+        assert_eq!(sent(1, Some(Duration::from_millis(300)), hour), (2, Ok(())));
+        assert!(began.elapsed() >= Duration::from_millis(300));
+    }
+}

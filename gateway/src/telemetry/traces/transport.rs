@@ -237,3 +237,96 @@ impl Collector {
         Ok(Sender::Http(sender))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+    use tokio::sync::{Notify, mpsc};
+
+    use super::*;
+    use crate::telemetry::traces::retry;
+
+    /// Answers one request as told and ends the connection.
+    async fn answer_one(
+        grpc: bool,
+        stream: TcpStream,
+        refuse: bool,
+        received: mpsc::UnboundedSender<(HeaderMap, Bytes)>,
+    ) {
+        let answered = Arc::new(Notify::new());
+        let of_service = Arc::clone(&answered);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (received, answered) = (received.clone(), Arc::clone(&of_service));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                received.send((head.headers, body)).unwrap();
+                answered.notify_one();
+                let mut answer = Response::new(Full::<Bytes>::default());
+                if grpc {
+                    let status = HeaderValue::from_static(if refuse { "14" } else { "0" });
+                    answer.headers_mut().insert("grpc-status", status);
+                } else if refuse {
+                    *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let stream = TokioIo::new(stream);
+        if grpc {
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut connection = pin!(builder.serve_connection(stream, service));
+            tokio::select! {
+                _ = &mut connection => return,
+                () = answered.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        } else {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            let _ = builder.keep_alive(false).serve_connection(stream, service).await;
+        }
+    }
+
+    async fn sent_through_trouble(grpc: bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, mut received) = mpsc::unbounded_channel();
+        drop(tokio::task::spawn(async move {
+            for turn in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                // The first connection breaks off, the second is refused.
+                if turn > 0 {
+                    answer_one(grpc, stream, turn == 1, sender.clone()).await;
+                }
+            }
+        }));
+        let settings = Settings::of(&format!("http://127.0.0.1:{port}"), &|name| match name {
+            "OTEL_EXPORTER_OTLP_PROTOCOL" if !grpc => Some("http/protobuf".into()),
+            "OTEL_EXPORTER_OTLP_HEADERS" => Some("x-team=a%20b".into()),
+            _ => None,
+        });
+        let mut collector = collector(&settings.unwrap()).unwrap();
+        for batch in ["first", "second"] {
+            let batch = Bytes::from_static(batch.as_bytes());
+            let sent = retry::send(&mut collector, &batch, Duration::from_secs(10)).await;
+            assert_eq!(sent, Ok(()), "{batch:?}");
+        }
+        let mut batches = Vec::new();
+        while let Ok((headers, batch)) = received.try_recv() {
+            assert_eq!(headers["x-team"], "a b");
+            assert_eq!(headers[header::USER_AGENT], NAME);
+            batches.push(batch);
+        }
+        assert_eq!(batches, ["first", "first", "second"]);
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_breaks_off_and_refuses_for_now_gets_every_batch() {
+        sent_through_trouble(false).await;
+        sent_through_trouble(true).await;
+    }
+}

@@ -1,15 +1,16 @@
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
-use policies::outcome::RejectReason;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span, Status};
+use policies::outcome::{Flag, Outcome, RejectReason};
 use policies::trace_context::TraceContext;
 use prost::Message;
 
 use super::super::tests::served;
-use super::*;
+use super::write;
 use crate::recorder::row::SpanFacts;
+use crate::recorder::row::{Micros, Row};
 
 /// What a collector reads.
 fn spans(row: &Row) -> Vec<Span> {
@@ -277,4 +278,148 @@ fn a_copy_has_one_span_that_says_so() {
         ]
     );
     assert_eq!(since(span, span), (0, 7_000));
+}
+
+fn pair(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 }
+}
+
+fn texts(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+    pairs.iter().map(|(key, value)| pair(key, Value::StringValue((*value).into()))).collect()
+}
+
+fn failed() -> Option<Status> {
+    Some(Status { message: String::new(), code: StatusCode::Error.into() })
+}
+
+/// The row of a request that has as much to say as one can.
+fn eventful() -> Row {
+    let mut row = Row {
+        method: "BREW".into(),
+        path: "/v1/messages".into(),
+        peer: "[2001:db8::7]:443".parse().unwrap(),
+        client: "::ffff:192.0.2.255".parse().unwrap(),
+        endpoint: Some("[::1]:65535".parse().unwrap()),
+        revision: u64::MAX,
+        status: 504,
+        upstream_status: 502,
+        outcome: Some(Outcome::UpstreamError),
+        input_tokens: Some(0),
+        output_tokens: Some(u64::MAX),
+        attempts: 4,
+        ..served()
+    };
+    row.spans.link =
+        Some(TraceContext { trace_id: [7; 16], parent_id: [8; 8], sampled: false, random: false });
+    row.spans.earlier = [row.spans.earlier[0]; 3];
+    row
+}
+
+/// Whoever changes a byte that is written changes what a collector reads.
+#[test]
+fn spans_with_every_attribute_are_read_as_they_were_meant() {
+    let spans = spans(&eventful());
+    let [server, _, _, _, last] = &*spans else { panic!("{spans:?}") };
+    let began = 1_763_837_221_123_456_789;
+    let mut attributes = texts(&[
+        ("http.request.method", "_OTHER"),
+        ("http.request.method_original", "BREW"),
+        ("url.path", "/v1/messages"),
+        ("url.scheme", "https"),
+        ("http.route", "/v1/chat/completions"),
+    ]);
+    attributes.push(pair("http.response.status_code", Value::IntValue(504)));
+    attributes.extend(texts(&[
+        ("error.type", "504"),
+        ("network.protocol.version", "1.1"),
+        ("server.address", "models.example.com"),
+        ("client.address", "192.0.2.255"),
+        ("network.peer.address", "2001:db8::7"),
+    ]));
+    attributes.push(pair("network.peer.port", Value::IntValue(443)));
+    attributes.extend(texts(&[
+        ("user_agent.original", "OpenAI/Python 1.99.0"),
+        ("weir.request_id", "019aace4-1903-774f-8000-000000000001"),
+        ("feature_flag.key", "int8"),
+        ("feature_flag.result.variant", "canary"),
+        ("feature_flag.result.reason", "split"),
+        ("feature_flag.version", "18446744073709551615"),
+        ("feature_flag.provider.name", "weir"),
+        ("feature_flag.context.id", "0123456789abcdef"),
+        ("weir.variant.served", "control"),
+    ]));
+    assert_eq!(
+        *server,
+        Span {
+            trace_id: vec![0xab; 16],
+            span_id: vec![0xcd; 8],
+            parent_span_id: vec![0xef; 8],
+            flags: 0x301,
+            name: "HTTP".into(),
+            kind: SpanKind::Server.into(),
+            start_time_unix_nano: began,
+            end_time_unix_nano: began + 2_184_151_000,
+            attributes,
+            links: vec![Link {
+                trace_id: vec![7; 16],
+                span_id: vec![8; 8],
+                flags: 0x300,
+                ..Link::default()
+            }],
+            status: failed(),
+            ..Span::default()
+        }
+    );
+
+    let mut attributes = texts(&[("http.request.method", "_OTHER"), ("server.address", "::1")]);
+    attributes.push(pair("server.port", Value::IntValue(65_535)));
+    attributes.extend(texts(&[("network.peer.address", "::1")]));
+    attributes.push(pair("network.peer.port", Value::IntValue(65_535)));
+    attributes.push(pair("http.response.status_code", Value::IntValue(502)));
+    attributes.extend(texts(&[("error.type", "502")]));
+    attributes.push(pair("http.request.resend_count", Value::IntValue(3)));
+    attributes.extend(texts(&[("weir.backend", "vllm-int8")]));
+    attributes.push(pair("weir.attempt", Value::IntValue(4)));
+    attributes.push(pair("weir.connection.reused", Value::BoolValue(true)));
+    attributes.extend(texts(&[
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.provider.name", "anthropic"),
+        ("gen_ai.request.model", "llama-3"),
+        ("gen_ai.response.model", "llama-3-int8"),
+    ]));
+    let stop = AnyValue { value: Some(Value::StringValue("stop".into())) };
+    let stop = Value::ArrayValue(ArrayValue { values: vec![stop] });
+    attributes.push(pair("gen_ai.response.finish_reasons", stop));
+    attributes.push(pair("gen_ai.request.stream", Value::BoolValue(true)));
+    let first = Value::DoubleValue(0.084_151);
+    attributes.push(pair("gen_ai.response.time_to_first_chunk", first));
+    attributes.push(pair("gen_ai.usage.input_tokens", Value::IntValue(0)));
+    attributes.push(pair("gen_ai.usage.output_tokens", Value::IntValue(i64::MAX)));
+    assert_eq!(
+        *last,
+        Span {
+            trace_id: vec![0xab; 16],
+            span_id: vec![0x12; 8],
+            parent_span_id: vec![0xcd; 8],
+            flags: 0x101,
+            name: "chat llama-3".into(),
+            kind: SpanKind::Client.into(),
+            start_time_unix_nano: began + 61_000,
+            end_time_unix_nano: began + 2_184_151_000,
+            attributes,
+            status: failed(),
+            ..Span::default()
+        }
+    );
+}
+
+#[test]
+fn names_of_any_length_are_told_whole() {
+    for length in [0, 60, 100, 120, 128, 16_000, 16_300, 20_000, 200_000] {
+        let name: &'static str = "x".repeat(length).leak();
+        let row = Row { pattern: Some(name), experiment: Some(name), ..served() };
+        let server = server(&row);
+        assert_eq!(server.name, format!("POST {name}"));
+        assert!(told(&server).contains(&format!("feature_flag.key={name}")));
+    }
 }

@@ -97,8 +97,9 @@ fn any(value: &Value) -> Vec<u8> {
             out.push(tag(4, 1));
             out.extend_from_slice(&number.to_le_bytes());
         }
+        Value::String(text) => put(&mut out, 1, text.as_str().as_bytes()),
         // No list can be set by the environment, and we set none.
-        other => put(&mut out, 1, other.as_str().as_bytes()),
+        Value::Array(_) | _ => put(&mut out, 1, value.as_str().as_bytes()),
     }
     out
 }

@@ -136,6 +136,17 @@ impl Sender {
     }
 }
 
+/// No answer, with the causes that an error keeps to itself.
+fn broken(error: &(dyn std::error::Error + 'static)) -> Refused {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        why = format!("{why}: {error}");
+        cause = error.source();
+    }
+    Refused::for_now(why)
+}
+
 impl std::fmt::Debug for Collector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Collector").field("host", &self.host).finish_non_exhaustive()
@@ -188,14 +199,15 @@ impl Collector {
     }
 
     async fn ask(&mut self, batch: Bytes) -> Result<(), Refused> {
-        let mut sender = self.sender().await.map_err(Refused::for_now)?;
+        let mut sender = self.sender().await.map_err(|error| broken(&*error))?;
         let mut request = Request::new(Full::new(batch));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        let response = sender.send(request).await.map_err(Refused::for_now)?;
+        let response = sender.send(request).await.map_err(|error| broken(&error))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(Refused::for_now)?;
+        let body = Limited::new(body, MOST_ANSWER).collect().await;
+        let body = body.map_err(|error| broken(&*error))?;
         self.kept = Some(sender);
         if self.grpc {
             answer::of_grpc(head.status, &head.headers, body.trailers())

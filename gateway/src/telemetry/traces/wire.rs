@@ -27,6 +27,11 @@ pub(super) const fn part(field: u8) -> u8 {
     tag(field, BYTES)
 }
 
+/// The low seven bits: what one byte of a varint tells.
+const fn low(number: usize) -> u8 {
+    number.to_le_bytes()[0] & 0x7f
+}
+
 /// Bytes of `number` as a varint.
 pub(super) fn width(number: u64) -> usize {
     // Seven bits a byte: a division by seven, without one.
@@ -61,7 +66,7 @@ impl Key {
         assert!(name.len() < 0x80 && LENGTH == name.len() + 3, "one byte tells the length");
         let mut out = [0; LENGTH];
         out[0] = part(1);
-        out[1] = (name.len() & 0x7f) as u8;
+        out[1] = low(name.len());
         let mut at = 0;
         while at < name.len() {
             out[at + 2] = name[at];
@@ -255,7 +260,7 @@ impl<'a> SpanWriter<'a> {
         let end = out.len();
         for began in [all, value, text] {
             debug_assert!(end - began < 0x80, "one byte tells the length");
-            out[began - 1] = ((end - began) & 0x7f) as u8;
+            out[began - 1] = low(end - began);
         }
     }
 
@@ -263,8 +268,9 @@ impl<'a> SpanWriter<'a> {
     pub(super) fn hex(&mut self, key: Key, number: u64) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 16];
-        for (place, digit) in text.iter_mut().enumerate() {
-            *digit = DIGITS[(number >> (60 - 4 * place)) as usize & 15];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
         self.attribute(key, 2 + text.len());
         put(self.out, 1, &text);
@@ -275,8 +281,8 @@ impl<'a> SpanWriter<'a> {
 fn fill_in(out: &mut Vec<u8>, began: usize) {
     let length = out.len() - began;
     if let 0x80..0x4000 = length {
-        out[began - 2] = (length & 0x7f) as u8 | 0x80;
-        out[began - 1] = (length >> 7) as u8;
+        out[began - 2] = low(length) | 0x80;
+        out[began - 1] = low(length >> 7);
         return;
     }
     // Hardly ever: names that a configuration makes very long.

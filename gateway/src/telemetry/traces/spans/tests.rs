@@ -39,7 +39,9 @@ fn text_of(value: &AnyValue) -> String {
         Value::ArrayValue(list) => {
             format!("{:?}", list.values.iter().map(text_of).collect::<Vec<_>>())
         }
-        other => panic!("{other:?}"),
+        other @ (Value::KvlistValue(_) | Value::BytesValue(_) | Value::StringValueStrindex(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

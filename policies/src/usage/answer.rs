@@ -1,210 +1,236 @@
 //! The parts of an answer, or of one event of it, that say how it went.
 //!
-//! Every member is taken as raw JSON first: a member that is of another type than expected is as
-//! good as absent and takes no other member with it.
+//! One pass over the whole document; what it finds borrows from it until it is known to be whole.
+//! A document that is not JSON to its last byte says nothing at all, so that an answer which was
+//! cut off is never read by halves. Two things are left open, for their price: text that nobody
+//! keeps may be something else than UTF-8, and a value that is not read may nest only 128 deep.
+//!
+//! A member that is of another type than expected is as good as absent and takes no other member
+//! with it. An object that has one of the members read here twice is as good as absent, too.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
+use super::counts::Counts;
+use super::member::Member;
 use super::{MAX_ID, Reading};
-
-/// A value that is not parsed yet; `None` for null, too.
-pub(super) type Raw<'a> = Option<&'a RawValue>;
+use crate::json::{Flaw, Scanner, Text};
 
 /// The top level of all shapes we know, and of what they nest.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(super) struct Answer<'a> {
-    #[serde(borrow)]
-    id: Raw<'a>,
-    model: Raw<'a>,
-    usage: Raw<'a>,
+    id: Member<Text<'a>>,
+    model: Member<Text<'a>>,
+    usage: Member<()>,
+    /// What `usage` says.
+    counts: Counts,
     /// OpenAI chat completions and completions.
-    choices: Raw<'a>,
+    choices: Choices<'a>,
     /// Anthropic, at the end of JSON.
-    stop_reason: Raw<'a>,
+    stop_reason: Member<Text<'a>>,
     /// Anthropic and the responses API: the kind of event.
-    r#type: Raw<'a>,
-    /// Anthropic: what `message_start` carries.
-    message: Raw<'a>,
-    /// Anthropic: what `message_delta` carries.
-    delta: Raw<'a>,
-    /// The responses API: what its events carry.
-    response: Raw<'a>,
+    kind: Member<Text<'a>>,
+    /// Anthropic: what `message_start` carries, not read yet.
+    message: Member<&'a [u8]>,
+    /// Anthropic: the `stop_reason` that `message_delta` carries.
+    delta: Member<Text<'a>>,
+    /// The responses API: what its events carry, not read yet.
+    response: Member<&'a [u8]>,
     /// The responses API: `"response"`, on the answer itself.
-    object: Raw<'a>,
-    status: Raw<'a>,
-    incomplete_details: Raw<'a>,
+    object: Member<Text<'a>>,
+    status: Member<Text<'a>>,
+    /// The responses API: the `reason` in `incomplete_details`.
+    incomplete: Member<Text<'a>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Choice<'a> {
-    #[serde(borrow)]
-    finish_reason: Raw<'a>,
+/// What all choices together say.
+#[derive(Debug, Default)]
+struct Choices<'a> {
+    itself: Member<()>,
+    finish_reason: Option<Text<'a>>,
     /// Some servers count beside the choice.
-    usage: Raw<'a>,
+    counts: Counts,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    stop_reason: Raw<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct IncompleteDetails<'a> {
-    #[serde(borrow)]
-    reason: Raw<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WrittenUsage<'a> {
-    // OpenAI chat completions, completions, embeddings.
-    #[serde(borrow)]
-    prompt_tokens: Raw<'a>,
-    completion_tokens: Raw<'a>,
-    prompt_tokens_details: Raw<'a>,
-    completion_tokens_details: Raw<'a>,
-    // The responses API and Anthropic.
-    input_tokens: Raw<'a>,
-    output_tokens: Raw<'a>,
-    input_tokens_details: Raw<'a>,
-    output_tokens_details: Raw<'a>,
-    // Anthropic.
-    cache_read_input_tokens: Raw<'a>,
-    cache_creation_input_tokens: Raw<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TokenDetails<'a> {
-    #[serde(borrow)]
-    cached_tokens: Raw<'a>,
-    reasoning_tokens: Raw<'a>,
-}
-
-impl Answer<'_> {
-    /// Adds what this says to what is known.
-    pub(super) fn read_into(&self, reading: &mut Reading) {
-        if let Some(id) = short_string(self.id) {
-            reading.usage.response_id = Some(id);
+impl<'a> Answer<'a> {
+    /// Reads a whole document. It says nothing if it is no object, or one that has a member twice.
+    #[inline]
+    pub(super) fn of(document: &'a [u8], reading: &mut Reading) -> Result<(), Flaw> {
+        let mut json = Scanner::new(document);
+        let mut answer = Self::default();
+        let sound = answer.read(&mut json)?;
+        json.end()?;
+        if sound {
+            answer.read_into(reading);
         }
-        if let Some(model) = short_string(self.model) {
-            reading.usage.response_model = Some(model);
-        }
-        self.read_choices(reading);
-        if let Some(usage) = part(self.usage) {
-            read_usage(&usage, reading);
-        }
-        if let Some(reason) = short_string(self.stop_reason) {
-            reading.usage.finish_reason = Some(reason);
-        }
-        if let Some(reason) =
-            part(self.delta).and_then(|delta: Delta<'_>| short_string(delta.stop_reason))
-        {
-            reading.usage.finish_reason = Some(reason);
-        }
-        if is_text(self.object, "response") {
-            self.read_status(reading);
-        }
-
-        // An event has one answer in it, and that has none.
-        let within =
-            if is_text(self.r#type, "message_start") { self.message } else { self.response };
-        if let Some(answer) = part::<Answer<'_>>(within) {
-            Answer { message: None, response: None, ..answer }.read_into(reading);
-        }
-        let ends = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
-        reading.usage.complete |= ends.iter().any(|end| is_text(self.r#type, end));
+        Ok(())
     }
 
-    fn read_choices(&self, reading: &mut Reading) {
-        for choice in part::<Vec<Choice<'_>>>(self.choices).unwrap_or_default() {
-            if let Some(reason) = short_string(choice.finish_reason) {
-                reading.usage.finish_reason = Some(reason);
-            }
-            if let Some(usage) = part(choice.usage) {
-                read_usage(&usage, reading);
+    /// Reads the next value; whether it is an object that has no member twice.
+    fn read(&mut self, json: &mut Scanner<'a>) -> Result<bool, Flaw> {
+        let mut twice = false;
+        let object = json.object(|json, name| {
+            twice |= match name.len() {
+                2 if name == b"id" => self.id.meet(json.text()?),
+                5 if name == b"model" => self.model.meet(json.text()?),
+                5 if name == b"usage" => {
+                    if let Some(counts) = Counts::read(json)? {
+                        self.counts = counts;
+                    }
+                    self.usage.meet(None)
+                }
+                7 if name == b"choices" => self.choices.read(json)?,
+                11 if name == b"stop_reason" => self.stop_reason.meet(json.text()?),
+                4 if name == b"type" => self.kind.meet(json.text()?),
+                7 if name == b"message" => self.message.meet(Some(json.raw()?)),
+                5 if name == b"delta" => self.delta.meet(text_in(json, b"stop_reason")?),
+                8 if name == b"response" => self.response.meet(Some(json.raw()?)),
+                6 if name == b"object" => self.object.meet(json.text()?),
+                6 if name == b"status" => self.status.meet(json.text()?),
+                18 if name == b"incomplete_details" => {
+                    self.incomplete.meet(text_in(json, b"reason")?)
+                }
+                _ => {
+                    json.skip()?;
+                    false
+                }
+            };
+            Ok(())
+        })?;
+        Ok(object && !twice)
+    }
+
+    /// Adds what this says to what is known.
+    pub(super) fn read_into(&self, reading: &mut Reading) {
+        let usage = &mut reading.usage;
+        keep(self.id.get().copied(), &mut usage.response_id);
+        keep(self.model.get().copied(), &mut usage.response_model);
+        keep_reason(self.choices.finish_reason, &mut usage.finish_reason);
+        reading.counts.update(&self.choices.counts);
+        reading.counts.update(&self.counts);
+        keep_reason(self.stop_reason.get().copied(), &mut usage.finish_reason);
+        keep_reason(self.delta.get().copied(), &mut usage.finish_reason);
+        if self.object.get().is_some_and(|object| object.is("response")) {
+            keep_reason(self.ended_as(), &mut usage.finish_reason);
+        }
+
+        let kind = self.kind.get();
+        // An event has one answer in it, and that has none.
+        let within = match kind {
+            Some(kind) if kind.is("message_start") => self.message.get(),
+            _ => self.response.get(),
+        };
+        if let Some(written) = within {
+            let mut answer = Answer::default();
+            if let Ok(true) = answer.read(&mut Scanner::new(written)) {
+                (answer.message, answer.response) = Default::default();
+                answer.read_into(reading);
             }
         }
+        let ends = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
+        reading.usage.complete |= kind.is_some_and(|kind| ends.iter().any(|end| kind.is(end)));
     }
 
     /// Of the responses API: `completed`, `failed`, `cancelled`, or why it is incomplete.
-    fn read_status(&self, reading: &mut Reading) {
-        let incomplete = part(self.incomplete_details)
-            .and_then(|details: IncompleteDetails<'_>| short_string(details.reason));
-        let status = short_string(self.status)
-            .filter(|status| status != "in_progress" && status != "queued");
-        if let Some(reason) = incomplete.or(status) {
-            reading.usage.finish_reason = Some(reason);
-        }
+    fn ended_as(&self) -> Option<Text<'a>> {
+        let runs = |status: &Text<'_>| status.is("in_progress") || status.is("queued");
+        let incomplete = self.incomplete.get().filter(|reason| short(**reason).is_some());
+        incomplete.or_else(|| self.status.get().filter(|status| !runs(status))).copied()
     }
 }
 
-pub(super) fn read_usage(written: &WrittenUsage<'_>, reading: &mut Reading) {
-    let usage = &mut reading.usage;
-    let replace = |known: &mut Option<u64>, written| {
-        if let Some(count) = number(written) {
-            *known = Some(count);
+impl<'a> Choices<'a> {
+    /// Reads the next value, which says nothing unless it is a list of nothing but choices; whether
+    /// choices had been met before.
+    fn read(&mut self, json: &mut Scanner<'a>) -> Result<bool, Flaw> {
+        let mut sound = true;
+        json.array(|json| {
+            let mut finish_reason = Member::default();
+            let mut usage = Member::default();
+            let mut twice = false;
+            let object = json.object(|json, name| {
+                twice |= match name.len() {
+                    13 if name == b"finish_reason" => finish_reason.meet(json.text()?),
+                    5 if name == b"usage" => {
+                        if let Some(counts) = Counts::read(json)? {
+                            self.counts.update(&counts);
+                        }
+                        usage.meet(None::<()>)
+                    }
+                    _ => {
+                        json.skip()?;
+                        false
+                    }
+                };
+                Ok(())
+            })?;
+            sound &= object && !twice;
+            if let Some(reason) = finish_reason.get().filter(|reason| short(**reason).is_some()) {
+                self.finish_reason = Some(*reason);
+            }
+            Ok(())
+        })?;
+        if !sound {
+            (self.finish_reason, self.counts) = Default::default();
         }
-    };
-    replace(&mut usage.input_tokens, written.prompt_tokens);
-    replace(&mut usage.input_tokens, written.input_tokens);
-    replace(&mut usage.output_tokens, written.completion_tokens);
-    replace(&mut usage.output_tokens, written.output_tokens);
-    if written.prompt_tokens.is_none() {
-        replace(&mut reading.cache_read, written.cache_read_input_tokens);
-        replace(&mut reading.cache_created, written.cache_creation_input_tokens);
-    } else {
-        // A translating proxy: its `prompt_tokens` have these in them already.
-        replace(&mut usage.cached_input_tokens, written.cache_read_input_tokens);
+        Ok(self.itself.meet(None))
     }
-    for details in [
-        written.prompt_tokens_details,
-        written.completion_tokens_details,
-        written.input_tokens_details,
-        written.output_tokens_details,
-    ] {
-        if let Some(details) = part::<TokenDetails<'_>>(details) {
-            replace(&mut usage.cached_input_tokens, details.cached_tokens);
-            replace(&mut usage.reasoning_tokens, details.reasoning_tokens);
+}
+
+/// The text of this name in the next value, if that is an object that has it once.
+fn text_in<'a>(json: &mut Scanner<'a>, wanted: &[u8]) -> Result<Option<Text<'a>>, Flaw> {
+    let mut text = Member::default();
+    let mut twice = false;
+    json.object(|json, name| {
+        if name == wanted {
+            twice |= text.meet(json.text()?);
+            return Ok(());
         }
+        json.skip()
+    })?;
+    Ok(text.get().copied().filter(|_| !twice))
+}
+
+/// A text that is not empty, cut at [`MAX_ID`] bytes.
+fn short(text: Text<'_>) -> Option<Cow<'_, str>> {
+    let mut text = text.str().ok().filter(|text| !text.is_empty())?;
+    if text.len() > MAX_ID {
+        let end = text.floor_char_boundary(MAX_ID);
+        text = match text {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+            Cow::Owned(text) => Cow::Owned(text[..end].to_owned()),
+        };
+    }
+    Some(text)
+}
+
+/// Puts the text in the place of what was known. What is repeated with each event is not copied
+/// again.
+pub(super) fn keep(text: Option<Text<'_>>, known: &mut Option<String>) {
+    let Some(text) = text else { return };
+    if known.as_ref().is_some_and(|known| text.is(known)) {
+        return;
+    }
+    if let Some(text) = short(text) {
+        *known = Some(text.into_owned());
     }
 }
 
-/// The raw value as a `T`, or nothing.
-pub(super) fn part<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
-}
-
-fn owned<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
-}
-
-/// A count, also one written as a float, as some servers do.
-fn number(raw: Raw<'_>) -> Option<u64> {
-    let raw = raw?;
-    owned::<u64>(raw).or_else(|| {
-        let float = owned::<f64>(raw)?;
-        let whole = float >= 0.0 && float < (1_u64 << 53) as f64 && float.fract() == 0.0;
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
-        whole.then_some(float as u64)
-    })
-}
-
-/// A string that is not empty, cut at [`MAX_ID`] bytes.
-pub(super) fn short_string(raw: Raw<'_>) -> Option<String> {
-    let mut text: String = owned(raw?)?;
-    text.truncate(text.floor_char_boundary(MAX_ID));
-    (!text.is_empty()).then_some(text)
-}
-
-/// Whether the raw value is this string, written without escapes.
-fn is_text(raw: Raw<'_>, text: &str) -> bool {
-    raw.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"')) == Some(text)
+/// The same for why it stopped. Nearly all answers name one of a few reasons.
+pub(super) fn keep_reason(text: Option<Text<'_>>, known: &mut Option<Cow<'static, str>>) {
+    const COMMON: [&str; 8] = [
+        "stop",
+        "length",
+        "tool_calls",
+        "content_filter",
+        "end_turn",
+        "max_tokens",
+        "tool_use",
+        "completed",
+    ];
+    let Some(text) = text else { return };
+    if let Some(reason) = COMMON.iter().find(|reason| text.is(reason)) {
+        *known = Some(Cow::Borrowed(reason));
+    } else if let Some(reason) = short(text) {
+        *known = Some(Cow::Owned(reason.into_owned()));
+    }
 }

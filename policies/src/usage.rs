@@ -13,7 +13,7 @@
 mod event_stream;
 mod held;
 mod scan;
-mod member;
+mod members;
 mod counts;
 mod answer;
 mod tail;
@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use answer::Answer;
 use counts::Counts;
 use event_stream::EventStream;
-use held::{Data, Held};
+use held::{Data, Held, MAX_WHOLE};
 
 /// The longest identifier that is kept, in bytes; longer ones are cut.
 const MAX_ID: usize = 128;
@@ -97,6 +97,8 @@ pub struct UsageReader {
 #[derive(Debug)]
 enum Body {
     Json(Held),
+    /// The JSON came whole in the first chunk and was read there and then, without keeping it.
+    ReadJson,
     EventStream(EventStream),
     Other,
 }
@@ -115,7 +117,18 @@ impl UsageReader {
     /// Shows the reader the next bytes of the answer.
     pub fn feed(&mut self, chunk: &[u8]) {
         match &mut self.body {
-            Body::Json(held) => held.push(chunk),
+            Body::Json(held) => {
+                if held.is_empty() && self.reading.whole_object(chunk) {
+                    self.body = Body::ReadJson;
+                } else {
+                    held.push(chunk);
+                }
+            }
+            // It was not the end: whatever follows, together that is not JSON.
+            Body::ReadJson if !chunk.trim_ascii().is_empty() => {
+                *self = Self::new(BodyKind::Other);
+            }
+            Body::ReadJson => {}
             Body::EventStream(stream) => stream.feed(chunk, &mut |data| self.reading.event(data)),
             Body::Other => {}
         }
@@ -127,7 +140,7 @@ impl UsageReader {
         match std::mem::replace(&mut self.body, Body::Other) {
             Body::Json(held) => self.reading.json(held.data()),
             Body::EventStream(mut stream) => stream.end(&mut |data| self.reading.event(data)),
-            Body::Other => {}
+            Body::ReadJson | Body::Other => {}
         }
         std::mem::take(&mut self.reading).finish()
     }
@@ -170,14 +183,24 @@ impl Reading {
             return;
         }
         // What is not JSON says nothing.
-        let _ = Answer::of(data, self);
+        let _ = Answer::read(data, self);
+    }
+
+    /// Reads the beginning of an answer, if it is all of it.
+    fn whole_object(&mut self, chunk: &[u8]) -> bool {
+        let whole = chunk.starts_with(b"{")
+            && chunk.trim_ascii_end().ends_with(b"}")
+            && chunk.len() <= MAX_WHOLE
+            && Answer::read(chunk, self).is_ok();
+        self.usage.complete |= whole;
+        whole
     }
 
     fn json(&mut self, data: Data<'_>) {
         match data {
             Data::Whole(body) => {
                 // A list, say, has nothing to read, but is whole.
-                self.usage.complete = Answer::of(body, self).is_ok();
+                self.usage.complete = Answer::read(body, self).is_ok();
             }
             Data::Ends { tail, .. } => self.usage.complete = tail::read(tail, 0, self),
         }

@@ -1,4 +1,4 @@
-//! What stands between the quotes of a string: where it ends, and what it says.
+//! What a string says.
 
 use std::borrow::Cow;
 
@@ -49,61 +49,6 @@ impl<'a> Text<'a> {
             self.written == text.as_bytes()
         }
     }
-}
-
-/// How many bytes come before the first one that does not stand for itself in a string: a quote, a
-/// backslash, a control character.
-///
-/// Names and most values are short, so it begins with words of eight bytes, which costs less than
-/// calling memchr; what is longer is text, and there memchr is worth its call.
-#[inline(always)]
-pub(crate) fn plain(bytes: &[u8]) -> usize {
-    const SHORT: usize = 32;
-    let mut at = 0;
-    let mut rest = bytes;
-    while let Some((word, after)) = rest.split_first_chunk() {
-        let marks = special(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return at + marks.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-        rest = after;
-        if at == SHORT {
-            return SHORT + plain_in_long(rest);
-        }
-    }
-    at + plain_in_last(rest)
-}
-
-/// The same where no whole word is left.
-#[inline(never)]
-fn plain_in_last(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0x00..0x20)).count()
-}
-
-/// The same for long text.
-#[inline(never)]
-fn plain_in_long(bytes: &[u8]) -> usize {
-    let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
-    let before = &bytes[..end];
-    // Without a branch in it, the compiler makes this a few vector instructions.
-    if before.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
-        return before.iter().take_while(|byte| **byte >= 0x20).count();
-    }
-    end
-}
-
-/// Marks the highest bit of each byte of the word that is not plain. Those above the first such
-/// byte may be marked wrongly; none is when all bytes are plain.
-#[inline(always)]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 0xff;
-    // To subtract from a byte borrows from its highest bit only if the byte is below what is
-    // subtracted, or one before it borrowed. Bytes that had the bit to begin with are not ASCII.
-    let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES);
-    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
-    let control = word.wrapping_sub(ONES * 0x20);
-    (quote | backslash | control) & !word & (ONES * 0x80)
 }
 
 /// The text of a string in which something is escaped.

@@ -2,127 +2,137 @@
 //!
 //! One pass over the whole document; what it finds borrows from it until it is known to be whole.
 //! A document that is not JSON to its last byte says nothing at all, so that an answer which was
-//! cut off is never read by halves. Two things are left open, for their price: text that nobody
-//! keeps may be something else than UTF-8, and a value that is not read may nest only 128 deep.
+//! cut off is never read by halves; nor does one that nests more than 128 deep. Only that text is
+//! UTF-8 is asked of none but what is kept.
 //!
 //! A member that is of another type than expected is as good as absent and takes no other member
-//! with it. An object that has one of the members read here twice is as good as absent, too.
+//! with it. Parsers disagree about which of two members of one name counts, so an object that has
+//! one of those read here twice is as good as absent, too. Choices are read together or not at all.
 
 use std::borrow::Cow;
 
-use super::counts::Counts;
-use super::member::Member;
+use super::counts::{Counts, Written};
+use super::members::{Member, Place};
 use super::{MAX_ID, Reading};
-use crate::json::{Flaw, Scanner, Text};
+use crate::json::{Flaw, Scanner, Text, Visit};
 
-/// The top level of all shapes we know, and of what they nest.
-#[derive(Debug, Default)]
+/// What was found in an answer, and where in it the walk is.
+#[derive(Debug)]
 pub(super) struct Answer<'a> {
-    id: Member<Text<'a>>,
-    model: Member<Text<'a>>,
-    usage: Member<()>,
-    /// What `usage` says.
-    counts: Counts,
-    /// OpenAI chat completions and completions.
+    document: &'a [u8],
+    /// By [`Member`].
+    texts: [Option<Text<'a>>; Member::TEXTS],
+    /// The answer's own.
+    counts: Option<Counts>,
+    /// What all choices together say.
     choices: Choices<'a>,
-    /// Anthropic, at the end of JSON.
-    stop_reason: Member<Text<'a>>,
-    /// Anthropic and the responses API: the kind of event.
-    kind: Member<Text<'a>>,
-    /// Anthropic: what `message_start` carries, not read yet.
-    message: Member<&'a [u8]>,
-    /// Anthropic: the `stop_reason` that `message_delta` carries.
-    delta: Member<Text<'a>>,
-    /// The responses API: what its events carry, not read yet.
-    response: Member<&'a [u8]>,
-    /// The responses API: `"response"`, on the answer itself.
-    object: Member<Text<'a>>,
-    status: Member<Text<'a>>,
-    /// The responses API: the `reason` in `incomplete_details`.
-    incomplete: Member<Text<'a>>,
+    /// What is nested in an event, not read yet.
+    message: Option<&'a [u8]>,
+    response: Option<&'a [u8]>,
+    /// It is an object, and has no member twice.
+    sound: bool,
+
+    /// Around the place of the walk, if that is read.
+    place: Place,
+    /// So many objects and arrays deep in something else than that.
+    elsewhere: usize,
+    /// What the next value there is.
+    next: Member,
+    /// What is elsewhere, and where it began; `Other` if nobody asks.
+    passed: Member,
+    passed_from: usize,
+    /// The usage and the details in it that the walk is in.
+    usage: Place,
+    details: Member,
+    /// The members that were met in the objects around, by [`Member::bit`].
+    met: u64,
+    /// The places around in which a member was met twice, by their bits.
+    twice: u16,
+    /// The `usage` that the walk is in.
+    written: Written,
 }
 
-/// What all choices together say.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Choices<'a> {
-    itself: Member<()>,
     finish_reason: Option<Text<'a>>,
-    /// Some servers count beside the choice.
     counts: Counts,
+    /// There is something else than choices among them, or one has a member twice.
+    flawed: bool,
 }
 
 impl<'a> Answer<'a> {
+    /// Nothing was found yet. What comes next is `next`, at this place.
+    fn new(document: &'a [u8], place: Place, next: Member) -> Self {
+        Self {
+            document,
+            texts: [None; Member::TEXTS],
+            counts: None,
+            choices: Choices::default(),
+            message: None,
+            response: None,
+            sound: false,
+            place,
+            elsewhere: 0,
+            next,
+            passed: Member::Other,
+            passed_from: 0,
+            usage: Place::Usage,
+            details: Member::Other,
+            met: 0,
+            twice: 0,
+            written: Written::default(),
+        }
+    }
+
     /// Reads a whole document. It says nothing if it is no object, or one that has a member twice.
-    #[inline]
-    pub(super) fn of(document: &'a [u8], reading: &mut Reading) -> Result<(), Flaw> {
+    pub(super) fn read(document: &'a [u8], reading: &mut Reading) -> Result<(), Flaw> {
         let mut json = Scanner::new(document);
-        let mut answer = Self::default();
-        let sound = answer.read(&mut json)?;
+        let mut answer = Self::new(document, Place::Outermost, Member::Answer);
+        json.walk(&mut answer)?;
         json.end()?;
-        if sound {
+        if answer.sound {
             answer.read_into(reading);
         }
         Ok(())
     }
 
-    /// Reads the next value; whether it is an object that has no member twice.
-    fn read(&mut self, json: &mut Scanner<'a>) -> Result<bool, Flaw> {
-        let mut twice = false;
-        let object = json.object(|json, name| {
-            twice |= match name.len() {
-                2 if name == b"id" => self.id.meet(json.text()?),
-                5 if name == b"model" => self.model.meet(json.text()?),
-                5 if name == b"usage" => {
-                    if let Some(counts) = Counts::read(json)? {
-                        self.counts = counts;
-                    }
-                    self.usage.meet(None)
-                }
-                7 if name == b"choices" => self.choices.read(json)?,
-                11 if name == b"stop_reason" => self.stop_reason.meet(json.text()?),
-                4 if name == b"type" => self.kind.meet(json.text()?),
-                7 if name == b"message" => self.message.meet(Some(json.raw()?)),
-                5 if name == b"delta" => self.delta.meet(text_in(json, b"stop_reason")?),
-                8 if name == b"response" => self.response.meet(Some(json.raw()?)),
-                6 if name == b"object" => self.object.meet(json.text()?),
-                6 if name == b"status" => self.status.meet(json.text()?),
-                18 if name == b"incomplete_details" => {
-                    self.incomplete.meet(text_in(json, b"reason")?)
-                }
-                _ => {
-                    json.skip()?;
-                    false
-                }
-            };
-            Ok(())
-        })?;
-        Ok(object && !twice)
+    /// Reads what stands at the beginning of this as what `usage` is. `None` if it is no object, or
+    /// one that has a member twice, or is not JSON.
+    pub(super) fn read_usage(written: &'a [u8]) -> Option<Counts> {
+        let mut answer = Self::new(written, Place::Answer, Member::Usage);
+        Scanner::new(written).walk(&mut answer).ok()?;
+        answer.counts
+    }
+
+    fn said(&self, member: Member) -> Option<Text<'a>> {
+        self.texts.get(member as usize).copied().flatten()
     }
 
     /// Adds what this says to what is known.
     pub(super) fn read_into(&self, reading: &mut Reading) {
         let usage = &mut reading.usage;
-        keep(self.id.get().copied(), &mut usage.response_id);
-        keep(self.model.get().copied(), &mut usage.response_model);
-        keep_reason(self.choices.finish_reason, &mut usage.finish_reason);
-        reading.counts.update(&self.choices.counts);
-        reading.counts.update(&self.counts);
-        keep_reason(self.stop_reason.get().copied(), &mut usage.finish_reason);
-        keep_reason(self.delta.get().copied(), &mut usage.finish_reason);
-        if self.object.get().is_some_and(|object| object.is("response")) {
+        keep(self.said(Member::Id), &mut usage.response_id);
+        keep(self.said(Member::Model), &mut usage.response_model);
+        if !self.choices.flawed {
+            keep_reason(self.choices.finish_reason, &mut usage.finish_reason);
+            reading.counts.update(&self.choices.counts);
+        }
+        if let Some(counts) = &self.counts {
+            reading.counts.update(counts);
+        }
+        keep_reason(self.said(Member::StopReason), &mut usage.finish_reason);
+        keep_reason(self.said(Member::DeltaStopReason), &mut usage.finish_reason);
+        if self.said(Member::Object).is_some_and(|object| object.is("response")) {
             keep_reason(self.ended_as(), &mut usage.finish_reason);
         }
 
-        let kind = self.kind.get();
-        // An event has one answer in it, and that has none.
-        let within = match kind {
-            Some(kind) if kind.is("message_start") => self.message.get(),
-            _ => self.response.get(),
-        };
-        if let Some(written) = within {
-            let mut answer = Answer::default();
-            if let Ok(true) = answer.read(&mut Scanner::new(written)) {
-                (answer.message, answer.response) = Default::default();
+        let kind = self.said(Member::Type);
+        let starts = kind.is_some_and(|kind| kind.is("message_start"));
+        if let Some(nested) = if starts { self.message } else { self.response } {
+            let mut answer = Answer::new(nested, Place::Outermost, Member::Answer);
+            if Scanner::new(nested).walk(&mut answer).is_ok() && answer.sound {
+                // An event has one answer in it, and that has none.
+                (answer.message, answer.response) = (None, None);
                 answer.read_into(reading);
             }
         }
@@ -133,74 +143,193 @@ impl<'a> Answer<'a> {
     /// Of the responses API: `completed`, `failed`, `cancelled`, or why it is incomplete.
     fn ended_as(&self) -> Option<Text<'a>> {
         let runs = |status: &Text<'_>| status.is("in_progress") || status.is("queued");
-        let incomplete = self.incomplete.get().filter(|reason| short(**reason).is_some());
-        incomplete.or_else(|| self.status.get().filter(|status| !runs(status))).copied()
+        let incomplete = self.said(Member::Reason).filter(|reason| is_text(*reason));
+        incomplete.or_else(|| self.said(Member::Status).filter(|status| !runs(status)))
     }
 }
 
-impl<'a> Choices<'a> {
-    /// Reads the next value, which says nothing unless it is a list of nothing but choices; whether
-    /// choices had been met before.
-    fn read(&mut self, json: &mut Scanner<'a>) -> Result<bool, Flaw> {
-        let mut sound = true;
-        json.array(|json| {
-            let mut finish_reason = Member::default();
-            let mut usage = Member::default();
-            let mut twice = false;
-            let object = json.object(|json, name| {
-                twice |= match name.len() {
-                    13 if name == b"finish_reason" => finish_reason.meet(json.text()?),
-                    5 if name == b"usage" => {
-                        if let Some(counts) = Counts::read(json)? {
-                            self.counts.update(&counts);
-                        }
-                        usage.meet(None::<()>)
-                    }
-                    _ => {
-                        json.skip()?;
-                        false
-                    }
-                };
-                Ok(())
-            })?;
-            sound &= object && !twice;
-            if let Some(reason) = finish_reason.get().filter(|reason| short(**reason).is_some()) {
-                self.finish_reason = Some(*reason);
+/// Notes what is read, and where the walk is. What is not read is only counted.
+impl<'a> Visit<'a> for Answer<'a> {
+    #[inline(always)]
+    fn name(&mut self, name: &[u8]) {
+        if self.elsewhere > 0 {
+            return;
+        }
+        self.next = self.place.member(name);
+        if self.next != Member::Other {
+            if self.met & self.next.bit() != 0 {
+                self.twice |= 1 << (self.place as u32);
             }
-            Ok(())
-        })?;
-        if !sound {
-            (self.finish_reason, self.counts) = Default::default();
+            self.met |= self.next.bit();
         }
-        Ok(self.itself.meet(None))
+    }
+
+    #[inline(always)]
+    fn text(&mut self, text: Text<'a>) {
+        if let Some(place) = self.texts.get_mut(self.next as usize) {
+            *place = Some(text);
+        }
+        self.choices.flawed |= self.next == Member::Choice;
+    }
+
+    #[inline(always)]
+    fn number(&mut self, number: &'a [u8]) {
+        if (Member::TEXTS..Member::TEXTS + Member::COUNTS).contains(&(self.next as usize)) {
+            self.written.note(self.next, number);
+        }
+        self.choices.flawed |= self.next == Member::Choice;
+    }
+
+    #[inline(always)]
+    fn literal(&mut self) {
+        self.choices.flawed |= self.next == Member::Choice;
+    }
+
+    #[inline(always)]
+    fn open(&mut self, object: bool, at: usize) {
+        if self.next == Member::Other {
+            self.elsewhere += 1;
+        } else {
+            self.enter(object, at);
+        }
+    }
+
+    #[inline(always)]
+    fn close(&mut self, at: usize) {
+        if self.elsewhere > 1 || self.elsewhere == 1 && self.passed == Member::Other {
+            self.elsewhere -= 1;
+        } else {
+            self.leave(at);
+        }
     }
 }
 
-/// The text of this name in the next value, if that is an object that has it once.
-fn text_in<'a>(json: &mut Scanner<'a>, wanted: &[u8]) -> Result<Option<Text<'a>>, Flaw> {
-    let mut text = Member::default();
-    let mut twice = false;
-    json.object(|json, name| {
-        if name == wanted {
-            twice |= text.meet(json.text()?);
-            return Ok(());
+impl<'a> Answer<'a> {
+    /// An object or array begins that is the value of `next`.
+    #[inline(never)]
+    fn enter(&mut self, object: bool, at: usize) {
+        let member = std::mem::replace(&mut self.next, Member::Other);
+        let Some(place) = Place::of(member, object) else {
+            // Also what is nested in an event: it is read when its kind is known.
+            self.choices.flawed |= member == Member::Choice;
+            (self.passed, self.passed_from) = (member, at);
+            self.elsewhere = 1;
+            return;
+        };
+        self.place = place;
+        self.twice &= !(1 << (place as u32));
+        let forget = |members: &[Member]| !members.iter().fold(0, |bits, m| bits | m.bit());
+        match place {
+            Place::Choices => self.next = Member::Choice,
+            Place::Choice => {
+                self.met &= forget(&[Member::FinishReason, Member::ChoiceUsage]);
+                self.texts[Member::FinishReason as usize] = None;
+            }
+            Place::Usage | Place::ChoiceUsage => {
+                self.met &= forget(&[
+                    Member::PromptTokens,
+                    Member::CompletionTokens,
+                    Member::InputTokens,
+                    Member::OutputTokens,
+                    Member::CacheReadInputTokens,
+                    Member::CacheCreationInputTokens,
+                    Member::PromptTokensDetails,
+                    Member::CompletionTokensDetails,
+                    Member::InputTokensDetails,
+                    Member::OutputTokensDetails,
+                ]);
+                self.written = Written::default();
+                self.usage = place;
+            }
+            Place::Details => {
+                self.met &= forget(&[Member::CachedTokens, Member::ReasoningTokens]);
+                self.details = member;
+                self.written.begin_details();
+            }
+            Place::Outermost | Place::Answer | Place::Delta | Place::IncompleteDetails => {}
         }
-        json.skip()
-    })?;
-    Ok(text.get().copied().filter(|_| !twice))
+    }
+
+    /// An object or array of [`Self::enter`] is over.
+    #[inline(never)]
+    fn leave(&mut self, at: usize) {
+        if self.elsewhere == 1 {
+            self.elsewhere = 0;
+            let passed = self.document.get(self.passed_from..at);
+            if self.passed == Member::Message {
+                self.message = passed;
+            } else if self.passed == Member::Response {
+                self.response = passed;
+            } else if self.passed == Member::Choice {
+                self.next = Member::Choice;
+            }
+            self.passed = Member::Other;
+            return;
+        }
+        let twice = self.twice >> (self.place as u32) & 1 == 1;
+        self.next = Member::Other;
+        self.place = match self.place {
+            Place::Outermost | Place::Answer => {
+                self.sound = !twice;
+                Place::Outermost
+            }
+            Place::Choices => Place::Answer,
+            Place::Choice => {
+                self.choices.flawed |= twice;
+                let reason = self.said(Member::FinishReason);
+                if reason.is_some_and(is_text) {
+                    self.choices.finish_reason = reason;
+                }
+                self.next = Member::Choice;
+                Place::Choices
+            }
+            Place::Usage => {
+                self.counts = (!twice).then(|| self.written.counts());
+                Place::Answer
+            }
+            Place::ChoiceUsage => {
+                if !twice {
+                    self.choices.counts.update(&self.written.counts());
+                }
+                Place::Choice
+            }
+            Place::Details => {
+                if !twice {
+                    self.written.end_details(self.details);
+                }
+                self.usage
+            }
+            Place::Delta => {
+                if twice {
+                    self.texts[Member::DeltaStopReason as usize] = None;
+                }
+                Place::Answer
+            }
+            Place::IncompleteDetails => {
+                if twice {
+                    self.texts[Member::Reason as usize] = None;
+                }
+                Place::Answer
+            }
+        };
+    }
 }
 
 /// A text that is not empty, cut at [`MAX_ID`] bytes.
 fn short(text: Text<'_>) -> Option<Cow<'_, str>> {
-    let mut text = text.str().ok().filter(|text| !text.is_empty())?;
-    if text.len() > MAX_ID {
-        let end = text.floor_char_boundary(MAX_ID);
-        text = match text {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
-            Cow::Owned(text) => Cow::Owned(text[..end].to_owned()),
-        };
-    }
-    Some(text)
+    let text = text.str().ok().filter(|text| !text.is_empty())?;
+    Some(if text.len() > MAX_ID { cut(&text).into() } else { text })
+}
+
+#[cold]
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_ID)].to_owned()
+}
+
+/// Whether [`short`] gives anything. Nearly all words are ASCII, which is told at a glance.
+fn is_text(text: Text<'_>) -> bool {
+    let plain = !text.escaped && !text.written.is_empty() && text.written.is_ascii();
+    plain || short(text).is_some()
 }
 
 /// Puts the text in the place of what was known. What is repeated with each event is not copied
@@ -217,20 +346,21 @@ pub(super) fn keep(text: Option<Text<'_>>, known: &mut Option<String>) {
 
 /// The same for why it stopped. Nearly all answers name one of a few reasons.
 pub(super) fn keep_reason(text: Option<Text<'_>>, known: &mut Option<Cow<'static, str>>) {
-    const COMMON: [&str; 8] = [
-        "stop",
-        "length",
-        "tool_calls",
-        "content_filter",
-        "end_turn",
-        "max_tokens",
-        "tool_use",
-        "completed",
-    ];
     let Some(text) = text else { return };
-    if let Some(reason) = COMMON.iter().find(|reason| text.is(reason)) {
-        *known = Some(Cow::Borrowed(reason));
-    } else if let Some(reason) = short(text) {
-        *known = Some(Cow::Owned(reason.into_owned()));
-    }
+    let common = match text.written.len() {
+        4 if text.is("stop") => "stop",
+        6 if text.is("length") => "length",
+        8 if text.is("end_turn") => "end_turn",
+        8 if text.is("tool_use") => "tool_use",
+        9 if text.is("completed") => "completed",
+        10 if text.is("tool_calls") => "tool_calls",
+        10 if text.is("max_tokens") => "max_tokens",
+        _ => {
+            if let Some(reason) = short(text) {
+                *known = Some(Cow::Owned(reason.into_owned()));
+            }
+            return;
+        }
+    };
+    *known = Some(Cow::Borrowed(common));
 }

@@ -7,8 +7,7 @@
 use memchr::memmem;
 
 use super::Reading;
-use super::answer::{keep, keep_reason};
-use super::counts::Counts;
+use super::answer::{Answer, keep, keep_reason};
 use super::scan::end_of_string;
 use crate::json::{Scanner, Text};
 
@@ -17,13 +16,15 @@ use crate::json::{Scanner, Text};
 /// * `around`: how many objects stand around the answer: one in events of the responses API.
 pub(super) fn read(tail: &[u8], around: usize, reading: &mut Reading) -> bool {
     let level = around + 1;
-    let usage = last_value(tail, b"\"usage\"", level).map(|mut json| Counts::read(&mut json));
-    let Some(Ok(Some(counts))) = usage else {
+    let usage = last_value(tail, b"\"usage\"", level);
+    let Some(counts) = usage.and_then(Answer::read_usage) else {
         return false;
     };
     reading.counts.update(&counts);
 
-    let text = |name, level| -> Option<Text<'_>> { last_value(tail, name, level)?.text().ok()? };
+    let text = |name, level| -> Option<Text<'_>> {
+        Scanner::new(last_value(tail, name, level)?).text().ok()?
+    };
     keep(text(b"\"model\"", level), &mut reading.usage.response_model);
     // OpenAI's stands in a choice in the list of choices.
     let reason = text(b"\"finish_reason\"", level + 2).or_else(|| text(b"\"stop_reason\"", level));
@@ -31,11 +32,12 @@ pub(super) fn read(tail: &[u8], around: usize, reading: &mut Reading) -> bool {
     true
 }
 
-/// The value of the last member of this name that stands `level` objects and arrays deep.
+/// The last member of this name that stands `level` objects and arrays deep: its value and all that
+/// follows.
 ///
 /// A quote inside a string is escaped, so that a name between bare quotes is never text, except
 /// at the end of text, right after an escaped quote; that one is passed over.
-fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<Scanner<'a>> {
+fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<&'a [u8]> {
     memmem::rfind_iter(tail, name)
         .filter(|place| {
             let escapes = tail[..*place].iter().rev().take_while(|byte| **byte == b'\\').count();
@@ -43,7 +45,6 @@ fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<Scanner<'
         })
         .filter_map(|place| tail[place + name.len()..].trim_ascii_start().strip_prefix(b":"))
         .find(|rest| closes(rest) == Some(level))
-        .map(Scanner::new)
 }
 
 /// How many objects and arrays the rest of a document closes that were open before it; `None` if

@@ -465,6 +465,22 @@ fn other_bodies_are_not_read() {
 }
 
 #[test]
+fn what_follows_a_whole_answer_may_only_be_white_space() {
+    let in_two = |rest: &str| {
+        let mut reader = UsageReader::new(BodyKind::Json);
+        reader.feed(CHAT.as_bytes());
+        reader.feed(rest.as_bytes());
+        reader.feed(b"\n");
+        reader.finish()
+    };
+    assert_eq!(in_two(" \r\n"), json(CHAT));
+    for rest in ["x", "{}", CHAT] {
+        assert_eq!(in_two(rest), Usage::default());
+        assert_eq!(json([CHAT, rest].concat()), Usage::default());
+    }
+}
+
+#[test]
 fn the_kind_is_told_by_the_content_type() {
     for (content_type, kind) in [
         ("application/json", BodyKind::Json),

@@ -33,6 +33,15 @@ impl RequestId {
         Self(bytes)
     }
 
+    /// Nanoseconds since 1970 when it was made, up to 244 too few.
+    pub fn unix_nanos(&self) -> u64 {
+        let mut high = [0; 8];
+        high.copy_from_slice(&self.0[..8]);
+        let high = u64::from_be_bytes(high);
+        let fraction = (high & 0xfff) * 1_000_000 / 4096;
+        (high >> 16).saturating_mul(1_000_000).saturating_add(fraction)
+    }
+
     /// The usual text, on the stack.
     pub fn text(&self) -> IdText {
         // Where the digits of each byte stand; between them are dashes.
@@ -115,5 +124,7 @@ mod tests {
         assert!(matches!(text.as_str().as_bytes()[19], b'8'..=b'b'));
         assert_eq!(RequestId::parse(text.as_str()), Some(early));
         assert_eq!(RequestId::parse("not an id"), None);
+        let told = early.unix_nanos();
+        assert!(told <= 1_700_000_000_123_456_789 && told + 245 > 1_700_000_000_123_456_789);
     }
 }

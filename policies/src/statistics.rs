@@ -30,6 +30,9 @@ pub mod sample_ratio;
 pub mod attribution;
 pub mod floor;
 pub mod rule;
+pub mod rate;
+pub mod slowdown;
+pub mod quantile;
 
 pub use rule::Verdict;
 

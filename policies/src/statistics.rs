@@ -33,6 +33,8 @@ pub mod rule;
 pub mod rate;
 pub mod slowdown;
 pub mod quantile;
+pub mod moments;
+pub mod mean;
 
 pub use rule::Verdict;
 

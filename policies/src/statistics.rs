@@ -19,7 +19,7 @@
 //! * [`rate`]: a rate with its interval, for showing.
 //! * [`slowdown`]: is `T` slower? [`quantile`]: how slow, for showing.
 //! * [`moments`], [`mean`]: numbers instead of events.
-//! * [`drift`], [`histogram`]: has what is seen changed? [`fairness`]: are groups treated alike?
+//! * [`histogram`], [`drift`]: has what is seen changed? [`fairness`]: are groups treated alike?
 //! * [`agreement`], [`shadow`]: copies beside the answers they were made of.
 //! * [`bandit`]: shares that follow what is known.
 //! * [`vectors`]: all of it held against numbers of other packages.
@@ -35,6 +35,8 @@ pub mod slowdown;
 pub mod quantile;
 pub mod moments;
 pub mod mean;
+pub mod histogram;
+pub mod drift;
 
 pub use rule::Verdict;
 

@@ -37,6 +37,8 @@ pub mod moments;
 pub mod mean;
 pub mod histogram;
 pub mod drift;
+pub mod fairness;
+pub mod agreement;
 
 pub use rule::Verdict;
 

@@ -39,6 +39,8 @@ pub mod histogram;
 pub mod drift;
 pub mod fairness;
 pub mod agreement;
+pub mod shadow;
+pub mod bandit;
 
 pub use rule::Verdict;
 

@@ -41,6 +41,7 @@ pub mod fairness;
 pub mod agreement;
 pub mod shadow;
 pub mod bandit;
+pub mod vectors;
 
 pub use rule::Verdict;
 

@@ -11,7 +11,7 @@
 //! experiments", KDD 2019.
 
 use super::mixture::{self, Cell};
-use super::special::e_value;
+use super::special::{chi_square_tail, e_value};
 use super::threshold;
 
 /// How closely the alternatives hug the dealt shares: finds the large losses of routing faults up
@@ -61,6 +61,20 @@ fn log_e_of(epoch: &Epoch<'_>, concentration: f64) -> f64 {
 /// The chance, had units arrived as dealt, of ever seeing evidence like this: `min(1, exp(-log_e))`.
 pub fn p_value(log_e: f64) -> f64 {
     (1.0 / e_value(log_e)).min(1.0)
+}
+
+/// The chi-square test of one epoch, for comparison with other tools: valid for a single look at a
+/// size fixed beforehand, so never for judging.
+pub fn fixed_size_p_value(epoch: &Epoch<'_>) -> f64 {
+    let pairs = || epoch.counts.iter().zip(epoch.shares).filter(|(_, share)| **share > 0.0);
+    let shares: f64 = pairs().map(|(_, share)| share).sum();
+    let total: f64 = pairs().map(|(count, _)| *count as f64).sum();
+    let term = |(count, share): (&u64, &f64)| {
+        let expected = total * share / shares;
+        (*count as f64 - expected).powi(2) / expected
+    };
+    let cells = pairs().count() as u64;
+    if total > 0.0 { chi_square_tail(pairs().map(term).sum(), cells.saturating_sub(1)) } else { 1.0 }
 }
 
 /// What has been seen at any look so far; kept by the caller between looks.

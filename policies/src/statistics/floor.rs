@@ -62,9 +62,9 @@ mod tests {
 
     fn expectation(n: u32, truth: f64, log_e: impl Fn(u64) -> f64) -> f64 {
         let of = |k: u32| {
-            let (k, n) = (f64::from(k), f64::from(n));
+            let (whole, k, n) = (u64::from(k), f64::from(k), f64::from(n));
             let ways = ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
-            (ways + k * truth.ln() + (n - k) * (-truth).ln_1p() + log_e(k as u64)).exp()
+            (ways + k * truth.ln() + (n - k) * (-truth).ln_1p() + log_e(whole)).exp()
         };
         (0..=n).map(of).sum()
     }
@@ -74,12 +74,8 @@ mod tests {
     fn the_expectation_is_one_under_the_hypothesis_and_less_within_it() {
         for n in [1, 2, 7, 40, 100] {
             for p in [0.002, 0.02, 0.3, 0.9] {
-                let above = |truth| {
-                    expectation(n, truth, |k| log_e_above(k, f64::from(n), p))
-                };
-                let below = |truth| {
-                    expectation(n, truth, |k| log_e_below(k, f64::from(n), p))
-                };
+                let above = |truth| expectation(n, truth, |k| log_e_above(k, f64::from(n), p));
+                let below = |truth| expectation(n, truth, |k| log_e_below(k, f64::from(n), p));
                 assert!((above(p) - 1.0).abs() < 1e-9, "{n} {p} {}", above(p));
                 assert!((below(p) - 1.0).abs() < 1e-9, "{n} {p} {}", below(p));
                 assert!(above(0.8 * p) <= 1.0 + 1e-9);

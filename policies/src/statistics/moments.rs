@@ -98,7 +98,6 @@ impl Groups {
     ///
     /// The group comes from the hash's lowest 16 bits; the bucket, and so the variant, comes from
     /// the highest.
-    #[expect(clippy::cast_possible_truncation, reason = "below GROUPS")]
     pub fn add(&mut self, unit_hash: u64, value: f64) {
         let group = ((unit_hash & 0xffff) % GROUPS as u64) as usize;
         self.groups[group].0 += 1;
@@ -205,10 +204,8 @@ mod tests {
             groups.add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20, value);
             all.add(value);
         }
-        let (grouped, plain) = (
-            groups.variance_of_mean().unwrap(),
-            all.variance().unwrap() / all.n as f64,
-        );
+        let (grouped, plain) =
+            (groups.variance_of_mean().unwrap(), all.variance().unwrap() / all.n as f64);
         // The sequence is more even than chance, so only the upper side says something.
         assert!(grouped < 1.5 * plain, "{grouped} {plain}");
     }

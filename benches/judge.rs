@@ -45,8 +45,7 @@ impl Variant {
         for (at, epochs) in self.guardrails.iter().enumerate() {
             // Two guardrails on failures, three on latency.
             let is_failures = at < 2;
-            let (harm, safe) =
-                if is_failures { &mut self.failures } else { &mut self.slowness };
+            let (harm, safe) = if is_failures { &mut self.failures } else { &mut self.slowness };
             let events = epochs.iter().map(|epoch| epoch.treated).sum();
             let evidence = Evidence {
                 harm: harm.log_e(epochs),

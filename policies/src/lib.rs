@@ -24,6 +24,7 @@
 //! * [`usage`]: token usage and finish reason, read from an answer that passes by.
 //! * [`outcome`]: how a request ended, and which endings count against a variant.
 //! * [`sketch`]: distributions of latency that can be merged, and their quantiles.
+//! * [`statistics`]: from counts to verdicts.
 
 pub mod framing;
 pub mod frames;
@@ -40,6 +41,7 @@ pub mod retry;
 pub mod usage;
 pub mod outcome;
 pub mod sketch;
+pub mod statistics;
 
 pub use access::api_key;
 pub use access::{Caller, Grants, KeyLimits, Permission, Role};

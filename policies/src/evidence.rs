@@ -313,14 +313,22 @@ impl Evidence {
 
     /// Counts one exposure; false if its epoch is too old to be kept.
     pub fn add(&mut self, exposure: &Exposure) -> bool {
+        self.add_many(exposure, 1)
+    }
+
+    /// Counts so many exposures of one unit that are alike, at the cost of one.
+    pub fn add_many(&mut self, exposure: &Exposure, count: u64) -> bool {
+        if count == 0 {
+            return true;
+        }
         let sticky = self.unit.is_sticky();
         let Some(epoch) = self.epoch(exposure.revision) else { return false };
         let tally = epoch.variants.entry(exposure.variant).or_default();
-        tally.add(exposure, sticky);
+        tally.add(exposure, sticky, count);
         let ours = exposure.outcome == Outcome::GatewayError;
         if !ours {
             let group = sticky.then(|| Groups::group_of(exposure.unit));
-            tally.add_times(exposure, &epoch.marks, group);
+            tally.add_times(exposure, &epoch.marks, group, count);
         }
         if sticky {
             let mixed = mix64(exposure.unit);
@@ -339,8 +347,11 @@ impl Evidence {
     }
 
     /// So many eligible requests of a variant have begun in an epoch, in all; the larger of two
-    /// statements stands. Optional, but without it a variant whose answers take longer seems to get
-    /// fewer requests for a while.
+    /// statements stands.
+    ///
+    /// Without it a variant whose answers take longer seems to get fewer requests for a while, or
+    /// none, which would roll a ramp back. It is of no use to samples of sticky units, which are
+    /// taken from requests that ended.
     pub fn count_begun(&mut self, revision: u64, variant: u8, begun: u64) {
         let Some(epoch) = self.epoch(revision) else { return };
         let tally = epoch.variants.entry(variant).or_default();
@@ -371,9 +382,10 @@ impl Evidence {
         let Some(epoch) = self.epoch(revision) else { return false };
         let tally = epoch.variants.entry(variant).or_default();
         let Some(mean) = tally.metric(metric) else { return false };
-        mean.add(value, cut, sticky);
-        if let Some(unit) = sticky {
-            self.sampled.mark(mix64(unit), Place { revision, variant }, ANSWERED);
+        mean.add(value, cut, sticky, 1);
+        // Who answers was there, even if another replica knows of that: so order does not matter.
+        if let Some(mixed) = sticky.map(mix64).filter(|mixed| self.unit.samples(*mixed)) {
+            self.sampled.see(mixed, Place { revision, variant }, ANSWERED);
         }
         self.sequence += 1;
         true

@@ -124,17 +124,8 @@ struct Written {
 
 impl From<Written> for Guardrail {
     fn from(written: Written) -> Self {
-        let Written {
-            metric,
-            tolerance,
-            floor,
-            margin,
-            ceiling,
-            action,
-            required,
-            better,
-            least,
-        } = written;
+        let Written { metric, tolerance, floor, margin, ceiling, action, required, better, least } =
+            written;
         let usual = Self::new(metric);
         let action = action.unwrap_or(usual.action);
         Self {

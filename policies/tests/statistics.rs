@@ -303,14 +303,9 @@ fn slowness_is_shown_as_soon_as_the_guide_says() {
             }
         }
     };
-    let rows = [
-        (1.5, [50.0, 38.0, 210.0]),
-        (2.0, [20.0, 10.0, 30.0]),
-        (3.0, [10.0, 5.0, 5.0]),
-    ];
+    let rows = [(1.5, [50.0, 38.0, 210.0]), (2.0, [20.0, 10.0, 30.0]), (3.0, [10.0, 5.0, 5.0])];
     for (factor, expected) in rows {
-        for (judged, expected) in
-            [slowdown::P50, slowdown::P95, slowdown::P99].iter().zip(expected)
+        for (judged, expected) in [slowdown::P50, slowdown::P95, slowdown::P99].iter().zip(expected)
         {
             let mut chance = Chance(0xfeed);
             let got = median((0..101).map(|_| time(&mut chance, judged, factor)).collect());

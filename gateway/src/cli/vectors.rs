@@ -14,7 +14,8 @@ pub(crate) fn vectors(path: &Path, console: &mut Console) -> Result<(), Fault> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Fault::failed(format!("cannot read {file}: {error}"), ""))?;
     let cases = cases(&text).map_err(|fault| {
-        let why = std::error::Error::source(&fault).map_or_else(String::new, |why| format!(": {why}"));
+        let why =
+            std::error::Error::source(&fault).map_or_else(String::new, |why| format!(": {why}"));
         Fault::failed(
             format!("{file}: {fault}{why}"),
             "it should read { \"cases\": [ { \"id\", \"function\", \"inputs\", \"expected\", \

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::slow::{MOST_FORGIVEN, Marks, SlowTally, Slowness, Timing};
 use super::tally::{EpochTally, Latencies, MeanTally, VariantTally};
 use super::units::{Place, Units};
-use super::{Evidence, Event, MOST_AFFECTED, MOST_EPOCHS, MOST_METRICS, MOST_SAMPLED, UnitKind};
+use super::{Event, Evidence, MOST_AFFECTED, MOST_EPOCHS, MOST_METRICS, MOST_SAMPLED, UnitKind};
 use crate::sketch::{Sketch, read_varint, write_varint};
 use crate::statistics::moments::{GROUPS, Groups, Moments};
 
@@ -174,15 +174,13 @@ impl Evidence {
         };
         let mut evidence = Self::new(unit);
         evidence.sequence = from.number()?;
-        evidence.epochs =
-            from.map(MOST_EPOCHS, |from| Ok((from.number()?, read_epoch(from)?)))?;
+        evidence.epochs = from.map(MOST_EPOCHS, |from| Ok((from.number()?, read_epoch(from)?)))?;
         evidence.older = from.map(256, |from| Ok((from.small()?, read_latencies(from)?)))?;
         for event in Event::ALL {
             evidence.affected[event.index()] = read_units(&mut from, MOST_AFFECTED)?;
         }
         evidence.sampled = read_units(&mut from, MOST_SAMPLED)?;
-        evidence.caps =
-            from.map(MOST_METRICS * 64, |from| Ok((from.text()?, from.real()?)))?;
+        evidence.caps = from.map(MOST_METRICS * 64, |from| Ok((from.text()?, from.real()?)))?;
         if from.0.is_empty() { Ok(evidence) } else { Err(EvidenceFault::Broken) }
     }
 }
@@ -258,8 +256,7 @@ fn read_tally(from: &mut Reader<'_>) -> Read<VariantTally> {
     }
     tally.input_tokens = read_mean(from)?;
     tally.output_tokens = read_mean(from)?;
-    tally.feedback =
-        from.map(MOST_METRICS * 4, |from| Ok((from.text()?, read_mean(from)?)))?;
+    tally.feedback = from.map(MOST_METRICS * 4, |from| Ok((from.text()?, read_mean(from)?)))?;
     tally.latencies = from.maybe(read_latencies)?.map(Box::new);
     Ok(tally)
 }

@@ -156,22 +156,28 @@ pub struct SlowTally {
 }
 
 impl SlowTally {
-    pub(super) fn add(&mut self, bucket: usize, marks: &Marks, group: Option<usize>) {
+    /// Counts so many requests whose time lies in this bucket of the sketch.
+    pub(super) fn add(&mut self, bucket: usize, marks: &Marks, group: Option<usize>, count: u64) {
         let width = 2 + marks.shifts.len();
         self.above.resize(marks.shifts.len(), 0);
         let mark = usize::from(marks.bucket);
         let is_above = |shift: usize| bucket > (mark + shift).min(sketch::BUCKETS - 1);
-        self.n += 1;
-        self.above_control += u64::from(is_above(0));
-        for (count, shift) in self.above.iter_mut().zip(&marks.shifts) {
-            *count += u64::from(is_above(usize::from(*shift)));
+        let step = |counted: &mut u64, yes: bool| {
+            *counted = counted.saturating_add(if yes { count } else { 0 });
+        };
+        step(&mut self.n, true);
+        step(&mut self.above_control, is_above(0));
+        for (counted, shift) in self.above.iter_mut().zip(&marks.shifts) {
+            step(counted, is_above(usize::from(*shift)));
         }
         let Some(group) = group else { return };
         self.groups.resize(GROUPS * width, 0);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         if let Some(counts) = self.groups.get_mut(group * width..(group + 1) * width) {
             let shifts = marks.shifts.iter().map(|shift| is_above(usize::from(*shift)));
-            for (count, yes) in counts.iter_mut().zip([true, is_above(0)].into_iter().chain(shifts)) {
-                *count = count.saturating_add(u32::from(yes));
+            let yes = [true, is_above(0)].into_iter().chain(shifts);
+            for (counted, _) in counts.iter_mut().zip(yes).filter(|(_, yes)| *yes) {
+                *counted = counted.saturating_add(count);
             }
         }
     }
@@ -202,9 +208,10 @@ impl SlowTally {
             Moments { n: self.n, mean: x / n, m2: (x - x * x / n).max(0.0), nonzero: events };
         let column = at.map_or(1, |at| at + 2);
         let groups = self.groups.chunks(2 + self.above.len());
-        let groups = Groups::of_parts(groups.map(|group| {
-            (u64::from(group[0]), group.get(column).copied().map_or(0.0, f64::from))
-        }));
+        let groups =
+            Groups::of_parts(groups.map(|group| {
+                (u64::from(group[0]), group.get(column).copied().map_or(0.0, f64::from))
+            }));
         Arm::of_units(&moments, &groups)
     }
 }
@@ -249,8 +256,8 @@ mod tests {
         let mut treated = SlowTally::default();
         let mut control = SlowTally::default();
         for bucket in [400, 401, 407, 408, 421, 436] {
-            treated.add(bucket, &marks, None);
-            control.add(bucket, &marks, None);
+            treated.add(bucket, &marks, None, 1);
+            control.add(bucket, &marks, None, 1);
         }
         assert_eq!((treated.n, treated.above_control, &treated.above[..]), (6, 5, &[3, 2, 1][..]));
         let both = (&treated, &control);
@@ -272,9 +279,9 @@ mod tests {
         for request in 0..2_000_usize {
             let bucket = if request.is_multiple_of(4) { 450 } else { 300 };
             // A prime step, so that what is slow meets all groups.
-            spread.add(bucket, &marks, Some(request * 7 % 199));
+            spread.add(bucket, &marks, Some(request * 7 % 199), 1);
             let group = if bucket == 450 { 3 } else { request % 199 };
-            busy.add(bucket, &marks, Some(group));
+            busy.add(bucket, &marks, Some(group), 1);
         }
         let (even, uneven) = (spread.arm(None).unwrap(), busy.arm(None).unwrap());
         assert!((even.mean - 0.25).abs() < 1e-9 && (uneven.mean - 0.25).abs() < 1e-9);

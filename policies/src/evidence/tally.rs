@@ -21,10 +21,6 @@ impl Latencies {
         self.sketches[timing.index()].as_ref()
     }
 
-    pub(super) fn add(&mut self, timing: Timing, bucket: usize) {
-        self.of_mut(timing).add_count(bucket, 1);
-    }
-
     pub(super) fn of_mut(&mut self, timing: Timing) -> &mut Sketch {
         self.sketches[timing.index()].get_or_insert_with(Sketch::new)
     }
@@ -54,12 +50,16 @@ pub struct MeanTally {
 }
 
 impl MeanTally {
-    pub(super) fn add(&mut self, value: f64, capped: bool, sticky_unit: Option<u64>) {
-        self.moments.add(value);
-        self.capped += u64::from(capped);
-        self.fractional += u64::from(value != 0.0 && value != 1.0);
+    /// Counts a value so many times.
+    pub(super) fn add(&mut self, value: f64, capped: bool, sticky_unit: Option<u64>, count: u64) {
+        let if_so = |yes: bool| if yes { count } else { 0 };
+        let nonzero = if_so(value != 0.0);
+        self.moments.merge(&Moments { n: count, mean: value, m2: 0.0, nonzero });
+        self.capped = self.capped.saturating_add(if_so(capped));
+        let is_fraction = value != 0.0 && value != 1.0;
+        self.fractional = self.fractional.saturating_add(if_so(is_fraction));
         if let Some(unit) = sticky_unit {
-            self.groups.get_or_insert_with(Groups::default).add(unit, value);
+            self.groups.get_or_insert_with(Groups::default).add_many(unit, value, count);
         }
     }
 
@@ -129,19 +129,22 @@ impl VariantTally {
         failures.map(|outcome| self.outcomes[outcome.index()]).fold(0, u64::saturating_add)
     }
 
-    pub(super) fn add(&mut self, exposure: &Exposure, sticky: bool) {
-        self.outcomes[exposure.outcome.index()] += 1;
-        self.statuses[usize::from(exposure.status_class).min(5)] += 1;
-        self.rescued += u64::from(exposure.rescued);
+    pub(super) fn add(&mut self, exposure: &Exposure, sticky: bool, count: u64) {
+        let step = |counted: &mut u64| *counted = counted.saturating_add(count);
+        step(&mut self.outcomes[exposure.outcome.index()]);
+        step(&mut self.statuses[usize::from(exposure.status_class).min(5)]);
+        if exposure.rescued {
+            step(&mut self.rescued);
+        }
         if exposure.outcome == Outcome::GatewayError {
             return;
         }
         let unit = sticky.then_some(exposure.unit);
         if let Some(tokens) = exposure.input_tokens {
-            self.input_tokens.add(tokens as f64, false, unit);
+            self.input_tokens.add(tokens as f64, false, unit, count);
         }
         if let Some(tokens) = exposure.output_tokens {
-            self.output_tokens.add(tokens as f64, false, unit);
+            self.output_tokens.add(tokens as f64, false, unit, count);
         }
     }
 
@@ -151,14 +154,15 @@ impl VariantTally {
         exposure: &Exposure,
         marks: &[Option<Marks>; Slowness::ALL.len()],
         group: Option<usize>,
+        count: u64,
     ) {
         for timing in Timing::ALL {
             let Some(micros) = exposure.micros(timing) else { continue };
             let bucket = sketch::bucket_of_micros(micros);
-            self.latencies.get_or_insert_default().add(timing, bucket);
+            self.latencies.get_or_insert_default().of_mut(timing).add_count(bucket, count);
             for slowness in Slowness::ALL.into_iter().filter(|each| each.timing() == timing) {
                 if let Some(marks) = &marks[slowness.index()] {
-                    self.slow[slowness.index()].add(bucket, marks, group);
+                    self.slow[slowness.index()].add(bucket, marks, group, count);
                 }
             }
         }

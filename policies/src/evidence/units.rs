@@ -82,21 +82,12 @@ impl Units {
         self.put(mixed, place, flags);
     }
 
-    /// Marks a unit that is in the set, if this was its first place.
-    pub(super) fn mark(&mut self, mixed: u64, place: Place, flags: u8) {
-        if self.units.get(&mixed).is_some_and(|(first, _)| *first == place) {
-            self.put(mixed, place, flags);
-        }
-    }
-
     fn put(&mut self, mixed: u64, place: Place, flags: u8) {
         let (before, after) = match self.units.get(&mixed) {
             Some((first, _)) if *first < place => return,
             // The ordinary case: a unit that was here before.
             Some((first, had)) if *first == place && had | flags == *had => return,
-            Some((first, had)) if *first == place => {
-                (Some((*first, *had)), (place, had | flags))
-            }
+            Some((first, had)) if *first == place => (Some((*first, *had)), (place, had | flags)),
             Some(before) => (Some(*before), (place, flags)),
             None => (None, (place, flags)),
         };
@@ -182,10 +173,9 @@ mod tests {
         units.see(1, at(4, 0), SERVED);
         assert_eq!(units.count(5, 0).seen, 0);
         assert_eq!(units.count(4, 0), UnitCount { seen: 1, served: 1, answered: 0 });
-        units.mark(1, at(5, 0), ANSWERED);
-        units.mark(2, at(4, 0), ANSWERED);
+        units.see(1, at(5, 0), ANSWERED);
         assert_eq!(units.count(4, 0).answered, 0);
-        units.mark(1, at(4, 0), ANSWERED);
+        units.see(1, at(4, 0), ANSWERED);
         assert_eq!(units.count(4, 0).answered, 1);
     }
 

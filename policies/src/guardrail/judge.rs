@@ -419,18 +419,12 @@ pub fn shown(
             // Nothing forgiven would be truest, but only what was asked for beforehand is counted.
             let forgiven = guardrail.tolerance;
             match evidence.unit() {
-                UnitKind::Request => of_epochs(&evidence.slow_events(
-                    slowness,
-                    pair,
-                    forgiven,
-                    Neighbour::Larger,
-                )),
-                UnitKind::Sticky { .. } => of_means(&evidence.slow_strata(
-                    slowness,
-                    pair,
-                    forgiven,
-                    Neighbour::Larger,
-                )),
+                UnitKind::Request => {
+                    of_epochs(&evidence.slow_events(slowness, pair, forgiven, Neighbour::Larger))
+                }
+                UnitKind::Sticky { .. } => {
+                    of_means(&evidence.slow_strata(slowness, pair, forgiven, Neighbour::Larger))
+                }
             }
         }
         (Metric::Feedback(name), _, _) => of_means(&evidence.feedback(name, treated, control)),

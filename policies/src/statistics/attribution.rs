@@ -114,9 +114,8 @@ impl Against {
             Self::AtMost(_) => 1.0,
             Self::AtLeast(_) => -1.0,
         };
-        let terms: [f64; GRID] = std::array::from_fn(|j| {
-            grid.log_weights[j] + sign * treated * grid.steps[j] - sums[j]
-        });
+        let terms: [f64; GRID] =
+            std::array::from_fn(|j| grid.log_weights[j] + sign * treated * grid.steps[j] - sums[j]);
         log_sum_exp(&terms)
     }
 }

@@ -156,10 +156,8 @@ mod tests {
 
     #[test]
     fn two_arms_have_the_chances_of_the_normal_distribution() {
-        let arms = [
-            Posterior { mean: 1.0, variance: 0.04 },
-            Posterior { mean: 1.2, variance: 0.09 },
-        ];
+        let arms =
+            [Posterior { mean: 1.0, variance: 0.04 }, Posterior { mean: 1.2, variance: 0.09 }];
         let chances = chances_of_being_best(&arms, Better::Higher);
         assert!((chances[1] - phi(0.2 / 0.13_f64.sqrt())).abs() < 1e-3, "{chances:?}");
     }

@@ -218,7 +218,18 @@ fn kolmogorov_tail(x: f64) -> f64 {
 }
 
 /// What to say about drift.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Nothing.
@@ -322,7 +333,10 @@ mod tests {
         let some = of_histograms(&[5000, 5000], &[650, 350]).unwrap();
         assert!(some.psi < PSI_WARN, "{some:?}");
         let more = of_histograms(&[5000, 5000], &[680, 320]).unwrap();
-        assert_eq!([&much, &some, &more].map(|d| level(d, 5)), [Level::Alert, Level::Calm, Level::Warn]);
+        assert_eq!(
+            [&much, &some, &more].map(|d| level(d, 5)),
+            [Level::Alert, Level::Calm, Level::Warn]
+        );
         let few = of_histograms(&[5000, 5000], &[4, 16]).unwrap();
         assert!(few.psi > PSI_ALERT && level(&few, 5) == Level::Calm);
 

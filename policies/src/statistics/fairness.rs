@@ -220,7 +220,11 @@ pub fn standing(group: &Group, reference: &Group, z: f64) -> Standing {
 ///
 /// As a guardrail: breached when the lower end exceeds 0.05. Each of `treated` and `control` is
 /// (group, reference group). `None` if one is empty.
-pub fn parity_change(treated: (&Group, &Group), control: (&Group, &Group), z: f64) -> Option<Interval> {
+pub fn parity_change(
+    treated: (&Group, &Group),
+    control: (&Group, &Group),
+    z: f64,
+) -> Option<Interval> {
     let gap = |(group, reference): (&Group, &Group)| {
         let shown = compare(group.selected, group.n, reference.selected, reference.n, z)?;
         // The parity difference is the size of the gap, in whichever direction.

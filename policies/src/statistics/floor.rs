@@ -74,12 +74,8 @@ mod tests {
     fn the_expectation_is_one_under_the_hypothesis_and_less_within_it() {
         for n in [1, 2, 7, 40, 100] {
             for p in [0.002, 0.02, 0.3, 0.9] {
-                let above = |truth| {
-                    expectation(n, truth, |k| log_e_above(k, f64::from(n), p))
-                };
-                let below = |truth| {
-                    expectation(n, truth, |k| log_e_below(k, f64::from(n), p))
-                };
+                let above = |truth| expectation(n, truth, |k| log_e_above(k, f64::from(n), p));
+                let below = |truth| expectation(n, truth, |k| log_e_below(k, f64::from(n), p));
                 assert!((above(p) - 1.0).abs() < 1e-9, "{n} {p} {}", above(p));
                 assert!((below(p) - 1.0).abs() < 1e-9, "{n} {p} {}", below(p));
                 assert!(above(0.8 * p) <= 1.0 + 1e-9);

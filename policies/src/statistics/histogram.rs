@@ -108,7 +108,9 @@ impl CategoryBins {
     /// The bin of a category: unknown ones go to the last but one, missing ones to the last.
     pub fn bin_of(&self, name: Option<&str>) -> usize {
         let of = |name: &str| {
-            self.names.binary_search_by(|known| known.as_str().cmp(name)).unwrap_or(self.names.len())
+            self.names
+                .binary_search_by(|known| known.as_str().cmp(name))
+                .unwrap_or(self.names.len())
         };
         name.map_or(self.names.len() + 1, of)
     }

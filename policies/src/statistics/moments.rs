@@ -99,9 +99,14 @@ impl Groups {
     /// The group comes from the hash's lowest 16 bits; the bucket, and so the variant, comes from
     /// the highest.
     pub fn add(&mut self, unit_hash: u64, value: f64) {
-        let group = Self::group_of(unit_hash);
-        self.groups[group].0 += 1;
-        self.groups[group].1 += value;
+        self.add_many(unit_hash, value, 1);
+    }
+
+    /// Counts a value so many times.
+    pub fn add_many(&mut self, unit_hash: u64, value: f64, count: u64) {
+        let group = &mut self.groups[Self::group_of(unit_hash)];
+        group.0 = group.0.saturating_add(count);
+        group.1 += value * count as f64;
     }
 
     /// From counts and sums by group, [`GROUPS`] of them; missing ones are empty, further ones are
@@ -225,10 +230,8 @@ mod tests {
             groups.add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20, value);
             all.add(value);
         }
-        let (grouped, plain) = (
-            groups.variance_of_mean().unwrap(),
-            all.variance().unwrap() / all.n as f64,
-        );
+        let (grouped, plain) =
+            (groups.variance_of_mean().unwrap(), all.variance().unwrap() / all.n as f64);
         // The sequence is more even than chance, so only the upper side says something.
         assert!(grouped < 1.5 * plain, "{grouped} {plain}");
     }

@@ -39,7 +39,11 @@ impl Ranks {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank: whole, 0 to n")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank: whole, 0 to n"
+)]
 fn whole(rank: f64) -> u64 {
     rank as u64
 }

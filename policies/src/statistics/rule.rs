@@ -185,7 +185,10 @@ mod tests {
             below_ceiling: Some(f64::NAN),
             ..NOTHING
         };
-        assert_eq!(RULE.judge(&broken, Reached::default()), (Verdict::TooEarly, Reached::default()));
+        assert_eq!(
+            RULE.judge(&broken, Reached::default()),
+            (Verdict::TooEarly, Reached::default())
+        );
         let never = Rule { alpha_breach: 0.0, alpha_held: f64::NAN, least: 0 };
         let much = Evidence { harm: 1e300, above_floor: Some(1e300), safe: 1e300, ..NOTHING };
         assert_eq!(after(&[much], &never), Verdict::TooEarly);

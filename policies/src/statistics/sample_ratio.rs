@@ -74,7 +74,11 @@ pub fn fixed_size_p_value(epoch: &Epoch<'_>) -> f64 {
         (*count as f64 - expected).powi(2) / expected
     };
     let cells = pairs().count() as u64;
-    if total > 0.0 { chi_square_tail(pairs().map(term).sum(), cells.saturating_sub(1)) } else { 1.0 }
+    if total > 0.0 {
+        chi_square_tail(pairs().map(term).sum(), cells.saturating_sub(1))
+    } else {
+        1.0
+    }
 }
 
 /// What has been seen at any look so far; kept by the caller between looks.

@@ -232,7 +232,10 @@ mod tests {
         let inputs = r#"{"successes":0,"trials":100,"alpha":0.05,"t_opt":1000}"#;
         let fault = one("bernoulli_cs", inputs, r#"{"interval":[0.5,0.2],"more":1}"#).unwrap_err();
         let text = fault.to_string();
-        assert!(text.starts_with("interval[0]: expected 0.5, got 0.0; interval[1]: expected 0.2,"), "{text}");
+        assert!(
+            text.starts_with("interval[0]: expected 0.5, got 0.0; interval[1]: expected 0.2,"),
+            "{text}"
+        );
         assert!(text.ends_with("more: expected 1, but that is not computed"), "{text}");
 
         let fault = one("bernoulli", inputs, "{}").unwrap_err().to_string();

@@ -49,8 +49,7 @@ fn a_label_is_a_value_at_a_place() {
 
 #[test]
 fn numbers_agree_when_all_of_them_are_close() {
-    let numeric =
-        Comparison::Numeric { pointer: pointer("/v"), closeness: Closeness::default() };
+    let numeric = Comparison::Numeric { pointer: pointer("/v"), closeness: Closeness::default() };
     assert!(of(&numeric, r#"{"v":1.0}"#, r#"{"v":1.0009}"#).agrees);
     assert!(!of(&numeric, r#"{"v":1.0}"#, r#"{"v":1.002}"#).agrees);
     let found = of(&numeric, r#"{"v":[1,[2,3]]}"#, r#"{"v":[1,[2,3.5]]}"#);

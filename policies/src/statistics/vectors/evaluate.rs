@@ -115,9 +115,8 @@ fn allocation(inputs: AllocationInputs) -> Results {
     };
     let mut now = Allocation::initial(&shares(first)?).map_err(unusable)?;
     let runs = |allocation: &Allocation| -> Value {
-        let run = |run: &routing::Run| {
-            json!([run.first, run.end, names.get(usize::from(run.variant.0))])
-        };
+        let run =
+            |run: &routing::Run| json!([run.first, run.end, names.get(usize::from(run.variant.0))]);
         allocation.runs().iter().map(run).collect()
     };
     let (mut all_runs, mut moved) = (vec![runs(&now)], vec![json!(0)]);
@@ -293,7 +292,9 @@ type Buckets = Vec<(i32, u64)>;
 fn sketch_of(accuracy: f64, buckets: &Buckets) -> Result<Sketch, CaseFault> {
     let gamma = (1.0 + accuracy) / (1.0 - accuracy);
     if gamma != sketch::GAMMA {
-        return Err(unusable("relative_accuracy is not 0.01, the only one that sketches have here"));
+        return Err(unusable(
+            "relative_accuracy is not 0.01, the only one that sketches have here",
+        ));
     }
     let mut sketch = Sketch::new();
     for (index, count) in buckets {
@@ -404,11 +405,9 @@ fn group_fairness(inputs: FairnessInputs) -> Results {
         Value::Bool(yes) => Ok(*yes),
         Value::Number(number) if number.as_u64() == Some(1) => Ok(true),
         Value::Number(number) if number.as_u64() == Some(0) => Ok(false),
-        Value::Null
-        | Value::Number(_)
-        | Value::String(_)
-        | Value::Array(_)
-        | Value::Object(_) => Err(unusable("a label or prediction is neither 0 nor 1")),
+        Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            Err(unusable("a label or prediction is neither 0 nor 1"))
+        }
     };
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for ((group, label), selected) in group.iter().zip(&y_true).zip(&y_pred) {

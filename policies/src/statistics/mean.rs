@@ -158,6 +158,30 @@ impl Difference {
         self.diff + self.one_sided_radius(alpha, t_opt)
     }
 
+    /// The same as a number that grows: the logarithm of the evidence that the truth is above
+    /// `beyond`, at least `ln(1/alpha)` just where [`Difference::lower`] is not below `beyond`.
+    ///
+    /// Between -700 and `f64::MAX`; 0 for what is no number.
+    pub fn log_e_above(&self, beyond: f64, alpha: f64, t_opt: f64) -> f64 {
+        if !(alpha > 0.0 && alpha < 0.5) {
+            return 0.0;
+        }
+        let k = kappa(2.0 * alpha, t_opt);
+        let z = (self.diff - beyond) / self.se;
+        if z.is_nan() || !(self.t > 0.0) {
+            return 0.0;
+        }
+        let y = z.max(0.0).powi(2) / (2.0 * (1.0 + k / self.t));
+        // ln(2 (e^y - 1) / sqrt(1 + t/k)): the bound solved for alpha.
+        let grown = if y > 30.0 { y } else { y.exp_m1().ln() };
+        (2.0_f64.ln() + grown - 0.5 * (self.t / k).ln_1p()).clamp(-700.0, f64::MAX)
+    }
+
+    /// [`Difference::log_e_above`] for "the truth is below `beyond`".
+    pub fn log_e_below(&self, beyond: f64, alpha: f64, t_opt: f64) -> f64 {
+        Self { diff: -self.diff, ..*self }.log_e_above(-beyond, alpha, t_opt)
+    }
+
     fn one_sided_radius(&self, alpha: f64, t_opt: f64) -> f64 {
         if !(alpha > 0.0 && alpha < 0.5) {
             return f64::INFINITY;
@@ -353,6 +377,26 @@ mod tests {
         }
         let nothing = Difference { diff: 1.0, se: f64::NAN, t: 1000.0 };
         assert_eq!(nothing.two_sided(0.05, T_OPT).upper, f64::INFINITY);
+    }
+
+    #[test]
+    fn evidence_reaches_its_threshold_just_where_the_bound_passes() {
+        for alpha in [0.01_f64, 0.05] {
+            for z in [1.0, 2.5, 3.4, 3.9, 6.0, 60.0] {
+                for t in [20.0, 500.0, 1e6] {
+                    let shown = Difference { diff: z, se: 1.0, t };
+                    let reached = shown.log_e_above(0.0, alpha, T_OPT) >= -alpha.ln();
+                    assert_eq!(reached, shown.lower(alpha, T_OPT) >= 0.0, "{alpha} {z} {t}");
+                    let below = Difference { diff: -z, ..shown };
+                    let reached = below.log_e_below(0.0, alpha, T_OPT) >= -alpha.ln();
+                    assert_eq!(reached, below.upper(alpha, T_OPT) <= 0.0, "{alpha} {z} {t}");
+                }
+            }
+        }
+        let nothing = Difference { diff: f64::NAN, se: 1.0, t: 10.0 };
+        assert_eq!(nothing.log_e_above(0.0, 0.05, T_OPT), 0.0);
+        let certain = Difference { diff: 1.0, se: 0.0, t: 10.0 };
+        assert_eq!(certain.log_e_above(0.0, 0.05, T_OPT), f64::MAX);
     }
 
     /// The figures that the choice of `t_opt` rests on.

@@ -99,9 +99,35 @@ impl Groups {
     /// The group comes from the hash's lowest 16 bits; the bucket, and so the variant, comes from
     /// the highest.
     pub fn add(&mut self, unit_hash: u64, value: f64) {
-        let group = ((unit_hash & 0xffff) % GROUPS as u64) as usize;
-        self.groups[group].0 += 1;
-        self.groups[group].1 += value;
+        self.add_many(unit_hash, value, 1);
+    }
+
+    /// Counts a value so many times.
+    pub fn add_many(&mut self, unit_hash: u64, value: f64, count: u64) {
+        let group = &mut self.groups[Self::group_of(unit_hash)];
+        group.0 = group.0.saturating_add(count);
+        group.1 += value * count as f64;
+    }
+
+    /// From counts and sums by group, [`GROUPS`] of them; missing ones are empty, further ones are
+    /// left out.
+    pub fn of_parts(parts: impl IntoIterator<Item = (u64, f64)>) -> Self {
+        let mut groups = Self::default();
+        for (group, part) in groups.groups.iter_mut().zip(parts) {
+            *group = part;
+        }
+        groups
+    }
+
+    /// Counts and sums by group, [`GROUPS`] of them.
+    pub fn parts(&self) -> &[(u64, f64)] {
+        &self.groups
+    }
+
+    /// Which group, below [`GROUPS`], the unit with this hash belongs to.
+    #[expect(clippy::cast_possible_truncation, reason = "below GROUPS")]
+    pub fn group_of(unit_hash: u64) -> usize {
+        ((unit_hash & 0xffff) % GROUPS as u64) as usize
     }
 
     /// Adds everything the other has counted.

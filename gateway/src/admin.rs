@@ -26,6 +26,7 @@ pub mod status;
 pub mod experiments;
 pub mod keys;
 pub mod records;
+pub mod results;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -132,6 +133,7 @@ fn router(context: Context) -> Router {
         .route("/experiments/{experiment}/undo", post(experiments::undo))
         .route("/experiments/{experiment}/history", get(experiments::history))
         .route("/experiments/{experiment}/assign", get(experiments::assign))
+        .route("/experiments/{experiment}/results", get(results::results))
         .route("/requests", get(records::requests))
         .route("/requests/{id}", get(records::request))
         .route("/audit", get(records::audit))

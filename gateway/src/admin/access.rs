@@ -39,6 +39,7 @@ pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
     ("POST", "/api/v1/experiments/{experiment}/undo", Some(Permission::UndoExperiment)),
     ("GET", "/api/v1/experiments/{experiment}/history", Some(Permission::Read)),
     ("GET", "/api/v1/experiments/{experiment}/assign", Some(Permission::Read)),
+    ("GET", "/api/v1/experiments/{experiment}/results", Some(Permission::Read)),
     ("GET", "/api/v1/requests", Some(Permission::Read)),
     ("GET", "/api/v1/requests/{id}", Some(Permission::Read)),
     ("GET", "/api/v1/audit", Some(Permission::ReadAudit)),

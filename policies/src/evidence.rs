@@ -325,10 +325,10 @@ impl Evidence {
         let Some(epoch) = self.epoch(exposure.revision) else { return false };
         let tally = epoch.variants.entry(exposure.variant).or_default();
         tally.add(exposure, sticky, count);
-        let ours = exposure.outcome == Outcome::GatewayError;
-        if !ours {
+        if exposure.outcome != Outcome::GatewayError {
             let group = sticky.then(|| Groups::group_of(exposure.unit));
             tally.add_times(exposure, &epoch.marks, group, count);
+            self.fold_if_old(exposure.revision, exposure.variant);
         }
         if sticky {
             let mixed = mix64(exposure.unit);
@@ -430,6 +430,18 @@ impl Evidence {
             self.let_go();
         }
         self.epochs.get_mut(&revision)
+    }
+
+    /// A late request of an epoch that has no sketches of its own any more.
+    fn fold_if_old(&mut self, revision: u64, variant: u8) {
+        if self.epochs.range(revision..).nth(SKETCHED_EPOCHS).is_none() {
+            return;
+        }
+        let tally =
+            self.epochs.get_mut(&revision).and_then(|epoch| epoch.variants.get_mut(&variant));
+        if let Some(latencies) = tally.and_then(|tally| tally.latencies.take()) {
+            self.older.entry(variant).or_default().merge(&latencies);
+        }
     }
 
     /// Keeps the newest epochs, and sketches of the newest of those. Which these are depends on the

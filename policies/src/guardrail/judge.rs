@@ -361,7 +361,8 @@ fn divergence(a: f64, b: f64) -> f64 {
 
 /// A number of exposures to come, if it is one.
 fn some(needed: f64) -> Option<f64> {
-    needed.is_finite().then(|| needed.max(1.0).ceil())
+    // Beyond this it is no forecast.
+    (needed < 1e9).then(|| needed.max(1.0).ceil())
 }
 
 fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {

@@ -62,9 +62,9 @@ mod tests {
 
     fn expectation(n: u32, truth: f64, log_e: impl Fn(u64) -> f64) -> f64 {
         let of = |k: u32| {
-            let (k, n) = (f64::from(k), f64::from(n));
+            let (whole, k, n) = (u64::from(k), f64::from(k), f64::from(n));
             let ways = ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0);
-            (ways + k * truth.ln() + (n - k) * (-truth).ln_1p() + log_e(k as u64)).exp()
+            (ways + k * truth.ln() + (n - k) * (-truth).ln_1p() + log_e(whole)).exp()
         };
         (0..=n).map(of).sum()
     }

@@ -169,8 +169,11 @@ fn fraction(r: f64, above: [f64; 8], below: [f64; 8]) -> f64 {
 pub fn chi_square_tail(x: f64, df: u64) -> f64 {
     // Steps enough for thousands of degrees; both expansions need about sqrt(df) of them.
     const STEPS: u32 = 10_000;
-    if !(x > 0.0) || df == 0 {
-        return if x.is_nan() { f64::NAN } else { 1.0 };
+    if x.is_nan() {
+        return x;
+    }
+    if x <= 0.0 || df == 0 {
+        return 1.0;
     }
     let (a, x) = (df as f64 / 2.0, x / 2.0);
     let front = (a * x.ln() - x - ln_gamma(a)).exp();

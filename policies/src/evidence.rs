@@ -374,7 +374,7 @@ impl Evidence {
         value: f64,
     ) -> bool {
         let sticky = self.unit.is_sticky().then_some(unit);
-        if !(value.abs() <= LARGEST_VALUE) {
+        if value.is_nan() || value.abs() > LARGEST_VALUE {
             return false;
         }
         let cap = self.caps.get(metric).copied();

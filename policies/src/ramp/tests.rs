@@ -12,6 +12,8 @@ struct Scene {
     tables: Tables,
 }
 
+type Hand = fn(&State, &Situation, &Settings) -> Result<(State, Decision), Refused>;
+
 const START: u64 = 1_800_000_000;
 
 impl Scene {
@@ -111,10 +113,7 @@ impl Scene {
         })
     }
 
-    fn hand(
-        &mut self,
-        hand: fn(&State, &Situation, &Settings) -> Result<(State, Decision), Refused>,
-    ) {
+    fn hand(&mut self, hand: Hand) {
         let (state, decision) = hand(&self.state, &self.at, &self.settings).unwrap();
         self.state = state;
         self.apply(&decision);
@@ -397,10 +396,9 @@ fn a_pause_freezes_the_share_and_nothing_else() {
 
 #[test]
 fn abort_and_promote_by_hand_end_a_ramp() {
-    for (hand, share, status) in [
-        (abort as fn(&State, &Situation, &Settings) -> _, 0, Status::Aborted),
-        (promote, 10_000, Status::Promoted),
-    ] {
+    for (hand, share, status) in
+        [(abort as Hand, 0, Status::Aborted), (promote, 10_000, Status::Promoted)]
+    {
         let mut scene = in_step_2();
         scene.hand(hand);
         assert_eq!((scene.at.share, scene.state.status), (share, status));

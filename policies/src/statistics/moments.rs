@@ -125,7 +125,6 @@ impl Groups {
     }
 
     /// Which group, below [`GROUPS`], the unit with this hash belongs to.
-    #[expect(clippy::cast_possible_truncation, reason = "below GROUPS")]
     pub fn group_of(unit_hash: u64) -> usize {
         ((unit_hash & 0xffff) % GROUPS as u64) as usize
     }

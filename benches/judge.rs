@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use policies::Outcome;
-use policies::evidence::{Evidence, Exposure, Marks, Slowness, UnitKind};
+use policies::evidence::{self, Exposure, Marks, Slowness, UnitKind};
 use policies::guardrail::Tables;
 use policies::ramp::{self, Settings, Situation, State};
 use policies::sketch::Sketch;
@@ -90,7 +90,7 @@ fn look(c: &mut Criterion) {
 
 /// An experiment with a control and four variants that ramp, after fifty changes of its shares.
 struct Running {
-    evidence: Evidence,
+    evidence: evidence::Evidence,
     at: Situation,
     ramps: Vec<(State, Settings, Tables)>,
 }
@@ -99,7 +99,7 @@ impl Running {
     fn new(salt: u64) -> Self {
         let unit =
             if salt.is_multiple_of(2) { UnitKind::Request } else { UnitKind::Sticky { rate: 1.0 } };
-        let mut evidence = Evidence::new(unit);
+        let mut evidence = evidence::Evidence::new(unit);
         for revision in 1..=50_u16 {
             let (revision, share) = (u64::from(revision), 100 + 30 * revision);
             evidence.open(revision, &[10_000 - 4 * share, share, share, share, share]);
@@ -108,20 +108,19 @@ impl Running {
                 evidence.freeze(revision, slowness, marks);
             }
             for unit in 0..400_u64 {
-                let hash = policies::evidence::mix64(unit ^ salt << 20 ^ revision << 40);
-                let outcome = if hash % 97 == 0 { Outcome::Timeout } else { Outcome::Ok };
-                let variant = u8::try_from((hash >> 50) * 40 / 16_384).unwrap().min(4);
-                evidence.add_many(
-                    &Exposure {
-                        unit: hash,
-                        revision,
-                        variant,
-                        outcome,
-                        duration_micros: Some(100_000 + hash % 150_000),
-                        ..Exposure::default()
-                    },
-                    5,
-                );
+                let hash = evidence::mix64(unit ^ salt << 20 ^ revision << 40);
+                let outcome = if hash.is_multiple_of(97) { Outcome::Timeout } else { Outcome::Ok };
+                let bucket = ((hash >> 32) * 10_000) >> 32;
+                let variant = bucket / u64::from(share);
+                let variant = if variant < 4 { u8::try_from(variant + 1).unwrap() } else { 0 };
+                evidence.add(&Exposure {
+                    unit: hash,
+                    revision,
+                    variant,
+                    outcome,
+                    duration_micros: Some(100_000 + hash % 150_000),
+                    ..Exposure::default()
+                });
             }
         }
         let at = Situation {
@@ -163,7 +162,9 @@ fn tick(c: &mut Criterion) {
     group.finish();
     let bytes = running[1].evidence.to_bytes();
     c.bench_function("evidence/to_bytes/sticky", |b| b.iter(|| running[1].evidence.to_bytes()));
-    c.bench_function("evidence/from_bytes/sticky", |b| b.iter(|| Evidence::from_bytes(&bytes)));
+    c.bench_function("evidence/from_bytes/sticky", |b| {
+        b.iter(|| evidence::Evidence::from_bytes(&bytes))
+    });
     for (name, at) in [("request", 0), ("sticky", 1)] {
         let evidence = &mut running[at].evidence;
         let mut unit = 0_u64;
@@ -171,7 +172,7 @@ fn tick(c: &mut Criterion) {
             b.iter(|| {
                 unit += 1;
                 evidence.add(&Exposure {
-                    unit: policies::evidence::mix64(unit % 5_000),
+                    unit: evidence::mix64(unit % 5_000),
                     revision: 50,
                     duration_micros: Some(90_000 + unit % 300_000),
                     first_byte_micros: Some(30_000),

@@ -77,7 +77,7 @@ mod units;
 
 pub use bytes::EvidenceFault;
 pub use replicas::{Replicas, Source};
-pub use slow::{MOST_FORGIVEN, Marks, Neighbour, SlowTally, Slowness, Timing};
+pub use slow::{MOST_FORGIVEN, Marks, Neighbour, SlowMemo, SlowTally, Slowness, Timing};
 pub use tally::{EpochTally, Latencies, MeanTally, VariantTally};
 pub use units::{UnitCount, Units, mix64};
 
@@ -589,12 +589,14 @@ impl Evidence {
         (treated, control): (u8, u8),
         forgiven: f64,
         whose: Neighbour,
+        memo: &mut SlowMemo,
     ) -> Compared {
         let at = slowness.index();
-        let arms = self.compared(treated, control).filter_map(|(_, epoch, _, of_t, of_c)| {
-            let both = (&of_t.slow[at], &of_c.slow[at]);
-            slow::arms(epoch.marks[at].as_ref()?, both, forgiven, whose)
-        });
+        let arms =
+            self.compared(treated, control).filter_map(|(revision, epoch, _, of_t, of_c)| {
+                let both = (&of_t.slow[at], &of_c.slow[at]);
+                memo.arms((revision, slowness), epoch.marks[at].as_ref()?, both, forgiven, whose)
+            });
         let mut compared = Compared::default();
         for (of_t, of_c) in arms {
             compared.strata.add(&of_t, &of_c);

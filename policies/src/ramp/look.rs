@@ -153,10 +153,17 @@ pub fn ratios(evidence: &Evidence, metric: Option<&str>) -> [f64; 3] {
                 .map(|(variant, _)| which(evidence, *revision, variant, metric))
                 .collect()
         };
-        for (sum, counts) in log_e.iter_mut().zip([count(assigned), count(served), count(answered)])
-        {
-            let epoch = sample_ratio::Epoch { counts: &counts, shares: &shares };
-            *sum += sample_ratio::log_e(&[epoch], sample_ratio::CONCENTRATION);
+        let of = |counts: &[u64]| {
+            let epoch = sample_ratio::Epoch { counts, shares: &shares };
+            sample_ratio::log_e(&[epoch], sample_ratio::CONCENTRATION)
+        };
+        let (all, served) = (count(assigned), count(served));
+        let of_all = of(&all);
+        log_e[0] += of_all;
+        // Nearly always nobody was rescued: half of the work.
+        log_e[1] += if served == all { of_all } else { of(&served) };
+        if metric.is_some() {
+            log_e[2] += of(&count(answered));
         }
     }
     log_e

@@ -1,8 +1,9 @@
 //! The `weir` command: its arguments, and which file answers which command.
 //!
-//! Commands that run here (`serve`, `check`, `schema`, `completions`) are in `local`; all others
-//! talk to a running gateway through `admin_client` and use nothing but the admin API, so whatever
-//! the command can do, a script can do too. Nothing is printed but through `Console`.
+//! Commands that run here (`serve`, `check`, `schema`, `completions`) are in `local`, and `vectors`
+//! is by itself; all others talk to a running gateway through `admin_client` and use nothing but the
+//! admin API, so whatever the command can do, a script can do too. Nothing is printed but through
+//! `Console`.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ mod keys;
 pub(crate) mod local;
 mod split;
 mod status;
+mod vectors;
 mod weights;
 pub(crate) mod admin_client;
 pub(crate) mod console;
@@ -120,6 +122,13 @@ enum Command {
         gateway: Connection,
         #[command(flatten)]
         output: Output,
+    },
+    /// Evaluate a file of statistical test vectors with this program's own functions
+    #[command(after_help = "A line for each case that fails, then how many passed and failed; \
+                            exit code 1 if any fails.")]
+    Vectors {
+        /// The file, as JSON
+        file: PathBuf,
     },
     /// Print a completion script, for your shell to load
     Completions {
@@ -284,6 +293,7 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
         Command::Serve { config } => local::serve(&config.config, console),
         Command::Check { config, output } => local::check(&config.config, output.json, console),
         Command::Schema => local::schema(console),
+        Command::Vectors { file } => vectors::vectors(&file, console),
         Command::Completions { shell } => local::completions(shell, console),
         Command::Key(KeyCommand::Create(args)) => keys::create(args, console),
         Command::Key(KeyCommand::List { gateway, output }) => {

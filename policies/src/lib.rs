@@ -24,6 +24,9 @@
 //! * [`usage`]: token usage and finish reason, read from an answer that passes by.
 //! * [`outcome`]: how a request ended, and which endings count against a variant.
 //! * [`sketch`]: distributions of latency that can be merged, and their quantiles.
+//! * [`statistics`]: from counts to verdicts.
+//! * [`evidence`]: what is counted of an experiment. [`guardrail`]: a bound that must hold, and what
+//!   the evidence says of it. [`ramp`]: a schedule of growing shares, and what a look at it decides.
 
 pub mod framing;
 pub mod frames;
@@ -40,6 +43,10 @@ pub mod retry;
 pub mod usage;
 pub mod outcome;
 pub mod sketch;
+pub mod statistics;
+pub mod evidence;
+pub mod guardrail;
+pub mod ramp;
 
 pub use access::api_key;
 pub use access::{Caller, Grants, KeyLimits, Permission, Role};

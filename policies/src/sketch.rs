@@ -282,7 +282,7 @@ fn sum(counts: &[u64]) -> u64 {
     counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
 }
 
-fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
     loop {
         let low = value.to_le_bytes()[0] & 0x7f;
         value >>= 7;
@@ -294,7 +294,7 @@ fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-fn read_varint(rest: &mut &[u8]) -> Result<u64, SketchFault> {
+pub(crate) fn read_varint(rest: &mut &[u8]) -> Result<u64, SketchFault> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, after) = rest.split_first().ok_or(SketchFault::Truncated)?;

@@ -62,6 +62,7 @@ fn help_and_version_are_answers() {
         "undo",
         "stop",
         "assign",
+        "vectors",
         "completions",
     ] {
         assert!(out.contains(&format!("  {command} ")), "{command} is missing:\n{out}");

@@ -36,3 +36,4 @@ mod access;
 mod admin;
 mod assignment;
 mod bad_input;
+mod feedback;

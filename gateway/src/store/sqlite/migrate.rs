@@ -6,7 +6,8 @@ use super::Fault;
 use crate::store::StoreError;
 
 /// Number `i` makes schema `i + 1` of schema `i`.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0003.sql")];
 
 /// The schema this version writes.
 pub(super) fn known() -> u32 {

@@ -16,6 +16,7 @@ mod opening;
 mod changes;
 mod audit;
 mod outcomes;
+mod feedback;
 mod faults;
 mod damage;
 mod crash;

@@ -21,6 +21,7 @@ use crate::config::plan::{self, Balance, Scheme};
 use crate::names::{Name, intern};
 use crate::telemetry::histogram::{RequestTimes, StepTimes};
 
+pub mod added;
 pub mod balance;
 pub mod connect;
 pub mod h1;
@@ -295,7 +296,12 @@ impl Backends {
 
     /// Time since the start of the process, as health and budgets want it.
     pub fn uptime(&self) -> std::time::Duration {
-        self.epoch.elapsed()
+        self.uptime_at(crate::clock::now())
+    }
+
+    /// What [`Self::uptime`] was at `now`: for those who have read the clock already.
+    pub fn uptime_at(&self, now: Instant) -> std::time::Duration {
+        now.saturating_duration_since(self.epoch)
     }
 
     /// The same in nanoseconds, as rate limits want it.

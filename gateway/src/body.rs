@@ -55,8 +55,10 @@ pub struct Source {
     pub bytes: Cell<u64>,
     /// Whether the end was reached.
     pub done: Cell<bool>,
-    /// When.
+    /// When, if it was streamed.
     pub ended: Cell<Option<Instant>>,
+    // Read before it is sent on: nobody asks when it ended.
+    collected: Cell<bool>,
     /// Why it will not be reached.
     pub fault: Cell<Option<BodyFault>>,
     started: Instant,
@@ -71,9 +73,8 @@ impl std::fmt::Debug for Source {
 }
 
 impl Source {
-    /// Reads `incoming`; keeps its pieces while they fit into `keep` bytes.
-    pub fn new(incoming: Incoming, limits: BodyLimits, keep: usize) -> Rc<Self> {
-        let now = clock::now();
+    /// Reads `incoming` from `now` on; keeps its pieces while they fit into `keep` bytes.
+    pub fn new(incoming: Incoming, limits: BodyLimits, keep: usize, now: Instant) -> Rc<Self> {
         let done = incoming.is_end_stream();
         Rc::new(Self {
             incoming: RefCell::new(incoming),
@@ -84,6 +85,7 @@ impl Source {
             bytes: Cell::new(0),
             done: Cell::new(done),
             ended: Cell::new(done.then_some(now)),
+            collected: Cell::new(false),
             fault: Cell::new(None),
             started: now,
             last: Cell::new(now),
@@ -124,7 +126,9 @@ impl Source {
 
     fn finished(&self) {
         self.done.set(true);
-        self.ended.set(Some(clock::now()));
+        if !self.collected.get() {
+            self.ended.set(Some(clock::now()));
+        }
     }
 
     fn fail(&self, fault: BodyFault) -> BodyFault {
@@ -216,6 +220,7 @@ impl Source {
     /// # Errors
     /// The [`BodyFault`] that ended it.
     pub async fn collect(self: &Rc<Self>) -> Result<Bytes, BodyFault> {
+        self.collected.set(true);
         std::future::poll_fn(|cx| {
             loop {
                 match ready!(self.poll_next(cx)) {

@@ -50,6 +50,11 @@ pub const DROP_REASONS: [&str; 4] = ["queue_full", "spool_full", "spool_failed",
 
 struct Item {
     row: Box<Row>,
+    ticket: Ticket,
+}
+
+/// What stays here while the store or the spool has the row.
+struct Ticket {
     worker: usize,
     ack: Option<oneshot::Sender<bool>>,
 }
@@ -140,7 +145,7 @@ impl Recorder {
     ) {
         let assigned = row.outcome.is_some() && row.seq > 0;
         let urgent = ack.is_some();
-        if let Err(item) = self.queue.push(Item { row, worker, ack }) {
+        if let Err(item) = self.queue.push(Item { row, ticket: Ticket { worker, ack } }) {
             self.spans_lost(&item.row);
             if assigned {
                 bump(&counters.queue_full, 1);
@@ -157,7 +162,7 @@ impl Recorder {
     /// Hands over what is known of a copy to a shadow, for its span. Never waits; without room the
     /// span is lost and counted.
     pub fn copy_ended(&self, worker: usize, row: Box<Row>) {
-        if let Err(item) = self.queue.push(Item { row, worker, ack: None }) {
+        if let Err(item) = self.queue.push(Item { row, ticket: Ticket { worker, ack: None } }) {
             self.spans_lost(&item.row);
         }
     }
@@ -227,8 +232,8 @@ impl Recorder {
 
 /// A batch that the store has.
 struct UnderWay {
-    // Everything but the rows, which the job borrows.
-    items: Vec<Item>,
+    // Of the rows, which the job borrows.
+    tickets: Vec<Ticket>,
     #[expect(clippy::vec_box, reason = "rows move as pointers and are recycled")]
     slot: Arc<Mutex<Vec<Box<Row>>>>,
     answer: std::sync::mpsc::Receiver<(Result<(), StoreError>, Duration)>,
@@ -286,7 +291,7 @@ impl Drain {
     fn drain(&mut self) {
         while let Some(mut item) = self.queue.pop() {
             if self.retry_at.is_some()
-                && let Some(ack) = item.ack.take()
+                && let Some(ack) = item.ticket.ack.take()
             {
                 // Live traffic does not wait for a store that is away (D5).
                 let _ = ack.send(false);
@@ -306,10 +311,10 @@ impl Drain {
                 let _ = spans.send(row);
             }
             if row.outcome.is_none() || row.seq == 0 {
-                self.recycle(item, true);
+                self.recycle(item.row, item.ticket, true);
             } else if self.durability == Durability::Off {
                 self.counts.dropped[3].fetch_add(1, Relaxed);
-                self.recycle(item, true);
+                self.recycle(item.row, item.ticket, true);
             } else {
                 self.counts.in_hand.fetch_add(1, Relaxed);
                 self.backlog.push(item);
@@ -323,13 +328,13 @@ impl Drain {
         }
     }
 
-    fn recycle(&self, mut item: Item, stored: bool) {
-        if let Some(ack) = item.ack.take() {
+    fn recycle(&self, mut row: Box<Row>, ticket: Ticket, stored: bool) {
+        if let Some(ack) = ticket.ack {
             let _ = ack.send(stored);
         }
-        item.row.clear();
+        row.clear();
         // A full pool of spares lets the row go.
-        let _ = self.spare[item.worker].push(item.row);
+        let _ = self.spare[ticket.worker].push(row);
     }
 
     /// Looks whether the store is done with the last batch.
@@ -351,11 +356,9 @@ impl Drain {
 
     /// The batch under way is stored, or is not.
     fn settle(&mut self, result: Result<(), StoreError>, took: Duration) {
-        let Some(UnderWay { mut items, slot, .. }) = self.under_way.take() else { return };
-        for (item, row) in items.iter_mut().zip(slot.lock().drain(..)) {
-            item.row = row;
-        }
-        let count = items.len() as u64;
+        let Some(UnderWay { tickets, slot, .. }) = self.under_way.take() else { return };
+        let rows = std::mem::take(&mut *slot.lock());
+        let count = rows.len() as u64;
         match result {
             Ok(()) => {
                 if self.retry_at.take().is_some() {
@@ -365,8 +368,8 @@ impl Drain {
                 self.counts.commits.add(took);
                 self.counts.in_hand.fetch_sub(count, Relaxed);
                 self.counts.recorded.fetch_add(count, Relaxed);
-                for item in items {
-                    self.recycle(item, true);
+                for (row, ticket) in rows.into_iter().zip(tickets) {
+                    self.recycle(row, ticket, true);
                 }
             }
             Err(error) => {
@@ -375,14 +378,14 @@ impl Drain {
                 }
                 self.retry_at = Some(clock::now() + self.backoff);
                 self.backoff = (self.backoff * 2).min(Duration::from_secs(5));
-                // Their answers go on; the rows are not durable (D5).
-                for item in &mut items {
-                    if let Some(ack) = item.ack.take() {
+                let items = rows.into_iter().zip(tickets).map(|(row, mut ticket)| {
+                    // Their answers go on; the rows are not durable (D5).
+                    if let Some(ack) = ticket.ack.take() {
                         let _ = ack.send(false);
                     }
-                }
-                items.append(&mut self.backlog);
-                self.backlog = items;
+                    Item { row, ticket }
+                });
+                self.backlog.splice(..0, items);
             }
         }
     }
@@ -411,18 +414,16 @@ impl Drain {
             return;
         }
         let take = self.backlog.len().min(BATCH);
-        let mut items: Vec<Item> = self.backlog.drain(..take).collect();
-        let mut rows: Vec<Box<Row>> =
-            items.iter_mut().map(|item| std::mem::take(&mut item.row)).collect();
+        let (rows, tickets): (Vec<_>, Vec<_>) =
+            self.backlog.drain(..take).map(|item| (item.row, item.ticket)).unzip();
         let boot = self.boot;
         let again = self.retry_at.is_some();
         let (answer, under_way) = std::sync::mpsc::sync_channel(1);
         // The rows come back whatever happens, also if the job panics or never runs.
-        let slot = Arc::new(Mutex::new(Vec::new()));
-        std::mem::swap(&mut *slot.lock(), &mut rows);
+        let slot = Arc::new(Mutex::new(rows));
         let of_job = Arc::clone(&slot);
         // An answer that waits is let go as soon as its row is stored.
-        self.awaited.store(items.iter().any(|item| item.ack.is_some()), SeqCst);
+        self.awaited.store(tickets.iter().any(|ticket| ticket.ack.is_some()), SeqCst);
         let (awaited, thread) = (Arc::clone(&self.awaited), std::thread::current());
         let began = clock::now();
         let submitted = self.store.submit(
@@ -442,7 +443,7 @@ impl Drain {
                 }
             },
         );
-        self.under_way = Some(UnderWay { items, slot, answer: under_way });
+        self.under_way = Some(UnderWay { tickets, slot, answer: under_way });
         if let Err(error) = submitted {
             self.settle(Err(error), Duration::ZERO);
         }
@@ -450,12 +451,8 @@ impl Drain {
 
     /// Puts waiting rows on disk beside the store; what does not fit is dropped and counted.
     fn spool_backlog(&mut self) {
-        let items = std::mem::take(&mut self.backlog);
-        let (mut rows, mut rest) = (Vec::with_capacity(items.len()), Vec::new());
-        for mut item in items {
-            rows.push(std::mem::take(&mut item.row));
-            rest.push(item);
-        }
+        let (rows, tickets): (Vec<_>, Vec<_>) =
+            self.backlog.drain(..).map(|item| (item.row, item.ticket)).unzip();
         let count = rows.len() as u64;
         self.counts.in_hand.fetch_sub(count, Relaxed);
         match self.spool.append(self.boot, &rows) {
@@ -470,9 +467,8 @@ impl Drain {
             }
         }
         self.counts.spool_bytes.store(self.spool.pending_bytes(), Relaxed);
-        for (mut item, row) in rest.into_iter().zip(rows) {
-            item.row = row;
-            self.recycle(item, false);
+        for (row, ticket) in rows.into_iter().zip(tickets) {
+            self.recycle(row, ticket, false);
         }
     }
 

@@ -106,7 +106,7 @@ async fn answer(
     }
     let assignment = assign::assign(cx, route, caller, &head, record)?;
     record.assigned(cx, place, &assignment);
-    trace::tell(cx, &mut head, record.row());
+    trace::tell(&mut head, record.row());
 
     let copies = shadow::fork(cx, route, &head, record.row());
     if head.upgrade {

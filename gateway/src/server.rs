@@ -6,4 +6,5 @@ pub mod conn;
 pub mod edge_io;
 pub mod gather;
 pub mod http;
+pub mod socket;
 pub mod tunnel;

@@ -364,6 +364,14 @@ pub mod names {
     pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     /// W3C trace state.
     pub static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+    /// The client's address, for backends.
+    pub static FORWARDED_FOR: HeaderName = policies::headers::X_FORWARDED_FOR;
+    /// The client's protocol.
+    pub static FORWARDED_PROTO: HeaderName = policies::headers::X_FORWARDED_PROTO;
+    /// The host that the client asked for.
+    pub static FORWARDED_HOST: HeaderName = policies::headers::X_FORWARDED_HOST;
+    /// W3C baggage.
+    pub static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
     /// Where the time went.
     pub static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 }

@@ -140,7 +140,11 @@ impl Worker {
             *arena = BytesMut::with_capacity(16 << 10);
         }
         write(&mut arena);
-        HeaderValue::from_maybe_shared(arena.split().freeze()).ok()
+        let mut value = HeaderValue::from_maybe_shared(arena.split().freeze()).ok()?;
+        // Made for one message: HPACK need not keep it in its table, where it would only push out what
+        // comes again.
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// [`Self::header`] of text that is at hand.

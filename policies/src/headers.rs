@@ -11,16 +11,16 @@
 
 use std::net::IpAddr;
 
-use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, Entry, HeaderName, PROXY_AUTHORIZATION, TE, UPGRADE,
-};
+use http::header::{CONNECTION, COOKIE, Entry, HeaderName, PROXY_AUTHORIZATION, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 
-use crate::access::api_key::{API_KEY, X_API_KEY};
+use crate::access::api_key::FIELDS;
 
 mod h2;
+mod seen;
 
 pub use h2::{H2Fault, h2_request_fault, join_cookies};
+pub use seen::Seen;
 
 /// `x-weir-variant`: on a request the variant a caller asks for, on an answer the one that served.
 pub const X_WEIR_VARIANT: HeaderName = HeaderName::from_static("x-weir-variant");
@@ -96,15 +96,14 @@ const SEEN_OTHER: u8 = 8;
 
 #[inline]
 fn hop_by_hop(name: &str) -> u8 {
-    match name.len() {
-        2 if name == "te" => SEEN_TE,
-        7 if name == "upgrade" => SEEN_UPGRADE,
-        10 if name == "connection" => SEEN_CONNECTION,
-        10 if name == "keep-alive" => SEEN_OTHER,
-        14 if name == "http2-settings" => SEEN_OTHER,
+    match name.as_bytes().first() {
+        Some(b't') if name == "te" => SEEN_TE,
+        Some(b'u') if name == "upgrade" => SEEN_UPGRADE,
+        Some(b'c') if name == "connection" => SEEN_CONNECTION,
+        Some(b'k') if name == "keep-alive" => SEEN_OTHER,
+        Some(b'h') if name == "http2-settings" => SEEN_OTHER,
         // `proxy` is no field of any standard, but CGI programs take it for their own setting.
-        5 if name == "proxy" => SEEN_OTHER,
-        6.. if name.starts_with("proxy-") => SEEN_OTHER,
+        Some(b'p') if name == "proxy" || name.starts_with("proxy-") => SEEN_OTHER,
         _ => 0,
     }
 }
@@ -260,7 +259,8 @@ fn is_ours(name: &str, trusted: bool) -> bool {
         [b'c' | b's', ..] => CERTIFICATE_STARTS[..3].iter().any(|start| name.starts_with(start)),
         _ => false,
     };
-    starts_ours || name.as_bytes().contains(&b'_')
+    // A name is short: each byte is looked at without a search being set up.
+    starts_ours || name.bytes().fold(false, |found, byte| found | (byte == b'_'))
 }
 
 fn is_our_x_name(name: &str, trusted: bool) -> bool {
@@ -279,9 +279,16 @@ fn is_our_x_name(name: &str, trusted: bool) -> bool {
 /// Removes the client's credential in each of its three forms (T24). The backend's own is added
 /// after this.
 pub fn strip_credentials(headers: &mut HeaderMap) {
-    headers.remove(AUTHORIZATION);
-    headers.remove(&X_API_KEY);
-    headers.remove(&API_KEY);
+    // One pass over the names instead of a search for each.
+    let mut there = [false; 3];
+    for name in headers.keys() {
+        for (there, credential) in there.iter_mut().zip(&FIELDS) {
+            *there |= name == credential;
+        }
+    }
+    for (_, name) in there.into_iter().zip(&FIELDS).filter(|(there, _)| *there) {
+        headers.remove(name);
+    }
 }
 
 /// Removes from a copy what would let it act in the client's name or count twice (T26):

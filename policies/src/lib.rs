@@ -30,6 +30,7 @@ pub mod frames;
 pub mod headers;
 pub mod access;
 pub mod limit;
+mod json;
 pub mod peek;
 pub mod trace_context;
 pub mod shadow;

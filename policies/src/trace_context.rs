@@ -21,7 +21,8 @@ const SAMPLED: u8 = 0x01;
 const RANDOM: u8 = 0x02;
 
 /// The length of a version `00` field, and of the part that all later versions begin with.
-const TRACEPARENT_LEN: usize = 55;
+/// Bytes of a `traceparent`.
+pub const TRACEPARENT_LEN: usize = 55;
 
 /// Reads the one `traceparent` field of a request; two such fields are the caller's to refuse.
 ///

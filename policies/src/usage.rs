@@ -13,12 +13,17 @@
 mod event_stream;
 mod held;
 mod scan;
+mod members;
+mod counts;
 mod answer;
 mod tail;
 
+use std::borrow::Cow;
+
 use answer::Answer;
+use counts::Counts;
 use event_stream::EventStream;
-use held::Held;
+use held::{Data, Held, MAX_WHOLE};
 
 /// The longest identifier that is kept, in bytes; longer ones are cut.
 const MAX_ID: usize = 128;
@@ -40,7 +45,7 @@ pub struct Usage {
     pub reasoning_tokens: Option<u64>,
     /// Why the model stopped, in the API's own word: `stop`, `length`, `end_turn`, `max_tokens`,
     /// `completed`, `max_output_tokens` and so on; the last one that was given.
-    pub finish_reason: Option<String>,
+    pub finish_reason: Option<Cow<'static, str>>,
     /// The model that answered, cut at 128 bytes.
     pub response_model: Option<String>,
     /// The answer's id, cut at 128 bytes.
@@ -66,6 +71,10 @@ pub enum BodyKind {
 impl BodyKind {
     /// The kind that a `content-type` announces; parameters and case do not matter.
     pub fn of_content_type(content_type: &str) -> Self {
+        if content_type == "application/json" {
+            // Nearly every answer says just this.
+            return Self::Json;
+        }
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let json_suffix = essence
             .len()
@@ -92,6 +101,8 @@ pub struct UsageReader {
 #[derive(Debug)]
 enum Body {
     Json(Held),
+    /// The JSON came whole in the first chunk and was read there and then, without keeping it.
+    ReadJson,
     EventStream(EventStream),
     Other,
 }
@@ -110,7 +121,18 @@ impl UsageReader {
     /// Shows the reader the next bytes of the answer.
     pub fn feed(&mut self, chunk: &[u8]) {
         match &mut self.body {
-            Body::Json(held) => held.push(chunk),
+            Body::Json(held) => {
+                if held.is_empty() && self.reading.whole_object(chunk) {
+                    self.body = Body::ReadJson;
+                } else {
+                    held.push(chunk);
+                }
+            }
+            // It was not the end: whatever follows, together that is not JSON.
+            Body::ReadJson if !chunk.trim_ascii().is_empty() => {
+                *self = Self::new(BodyKind::Other);
+            }
+            Body::ReadJson => {}
             Body::EventStream(stream) => stream.feed(chunk, &mut |data| self.reading.event(data)),
             Body::Other => {}
         }
@@ -120,9 +142,9 @@ impl UsageReader {
     /// empty afterwards.
     pub fn finish(&mut self) -> Usage {
         match std::mem::replace(&mut self.body, Body::Other) {
-            Body::Json(held) => self.reading.json(&held),
+            Body::Json(held) => self.reading.json(held.data()),
             Body::EventStream(mut stream) => stream.end(&mut |data| self.reading.event(data)),
-            Body::Other => {}
+            Body::ReadJson | Body::Other => {}
         }
         std::mem::take(&mut self.reading).finish()
     }
@@ -131,21 +153,23 @@ impl UsageReader {
 /// Everything read so far. What comes later replaces what came earlier: counts are running totals.
 #[derive(Debug, Default)]
 struct Reading {
+    /// But for the counts of tokens.
     usage: Usage,
+    counts: Counts,
     events: u64,
-    /// Anthropic counts these apart from `input_tokens`, and not in every event that has those.
-    cache_read: Option<u64>,
-    cache_created: Option<u64>,
 }
 
 impl Reading {
     /// Takes in the data of one event.
-    fn event(&mut self, held: &Held) {
-        let Some(data) = held.whole() else {
-            // Too long to keep: in practice `response.completed`, which repeats all content.
-            self.usage.complete |= scan::scan(held.head()).ends;
-            let _ = tail::read(held.tail(), 1, self) || tail::read(held.tail(), 0, self);
-            return;
+    fn event(&mut self, data: Data<'_>) {
+        let data = match data {
+            Data::Whole(data) => data,
+            Data::Ends { head, tail } => {
+                // Too long to keep: in practice `response.completed`, which repeats all content.
+                self.usage.complete |= scan::scan(head).ends;
+                let _ = tail::read(tail, 1, self) || tail::read(tail, 0, self);
+                return;
+            }
         };
         if data.trim_ascii() == b"[DONE]" {
             self.usage.complete = true;
@@ -162,34 +186,41 @@ impl Reading {
         if !signs.worth_parsing && !may_bring_head {
             return;
         }
-        if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(data) {
-            answer.read_into(self);
+        // What is not JSON says nothing.
+        let _ = Answer::read(data, self);
+    }
+
+    /// Reads the beginning of an answer, if it is all of it.
+    fn whole_object(&mut self, chunk: &[u8]) -> bool {
+        let whole = chunk.starts_with(b"{")
+            && chunk.trim_ascii_end().ends_with(b"}")
+            && chunk.len() <= MAX_WHOLE
+            && Answer::read(chunk, self).is_ok();
+        self.usage.complete |= whole;
+        whole
+    }
+
+    fn json(&mut self, data: Data<'_>) {
+        match data {
+            Data::Whole(body) => {
+                // A list, say, has nothing to read, but is whole.
+                self.usage.complete = Answer::read(body, self).is_ok();
+            }
+            Data::Ends { tail, .. } => self.usage.complete = tail::read(tail, 0, self),
         }
     }
 
-    fn json(&mut self, held: &Held) {
-        let Some(body) = held.whole() else {
-            self.usage.complete = tail::read(held.tail(), 0, self);
-            return;
-        };
-        if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) {
-            answer.read_into(self);
-            self.usage.complete = true;
-        } else {
-            // A list, say: nothing to read, but whole.
-            self.usage.complete = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    fn finish(self) -> Usage {
+        let Counts { input, output, cached_input, reasoning, cache_read, cache_created } =
+            self.counts;
+        let apart = cache_read.unwrap_or(0).saturating_add(cache_created.unwrap_or(0));
+        Usage {
+            input_tokens: input.map(|input| input.saturating_add(apart)),
+            output_tokens: output,
+            cached_input_tokens: cache_read.or(cached_input),
+            reasoning_tokens: reasoning,
+            ..self.usage
         }
-    }
-
-    fn finish(mut self) -> Usage {
-        let apart = self.cache_read.unwrap_or(0).saturating_add(self.cache_created.unwrap_or(0));
-        if let Some(input) = &mut self.usage.input_tokens {
-            *input = input.saturating_add(apart);
-        }
-        if self.cache_read.is_some() {
-            self.usage.cached_input_tokens = self.cache_read;
-        }
-        self.usage
     }
 }
 

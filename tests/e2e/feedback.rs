@@ -12,7 +12,7 @@ use weir_tests::{
     ADMIN_KEY, Answer, Backend, Client, Gateway, backend, gateway, millis, seconds, until_async,
 };
 
-use crate::recording::{database, id_bytes, request_id, split, sum_of};
+use crate::recording::{database, request_id, split, sum_of};
 
 async fn two() -> (Backend, Backend, String) {
     let stable = backend().answers("stable").start().await;
@@ -54,7 +54,8 @@ fn rows(database: &Connection) -> i64 {
 }
 
 /// Experiment, variant, revision, hash of the unit, key, metric, kind, number, text, segment.
-type Kept = (String, String, i64, i64, String, String, i64, Option<f64>, Option<String>, Option<String>);
+type Kept =
+    (String, String, i64, i64, String, String, i64, Option<f64>, Option<String>, Option<String>);
 
 fn kept(database: &Connection, id: &str) -> Vec<Kept> {
     let mut all = database
@@ -66,7 +67,7 @@ fn kept(database: &Connection, id: &str) -> Vec<Kept> {
              WHERE f.request_id = ?1 ORDER BY f.metric, f.key_id, f.id",
         )
         .unwrap();
-    let all = all.query_map([id_bytes(id)], |row| {
+    let all = all.query_map([RequestId::parse(id).unwrap().0.as_slice()], |row| {
         Ok((
             row.get(0)?,
             row.get(1)?,
@@ -130,7 +131,8 @@ async fn the_same_answer_counts_once_unless_it_has_an_id_of_its_own() {
     let client = gateway.client();
     let (answer, receipt) = ask(&client, "u1").await;
     let once = thumbs_up(&receipt);
-    let with_id = |id: &str| json!({"receipt": receipt, "metric": "thumbs_up", "value": 1, "id": id});
+    let with_id =
+        |id: &str| json!({"receipt": receipt, "metric": "thumbs_up", "value": 1, "id": id});
     let told = say(&client, json!([once, once, with_id("a"), with_id("b"), with_id("a")])).await;
     assert_eq!(told, json!({"stored": 3, "duplicates": 2, "rejected": []}));
     let told = say(&client, json!([once, with_id("b")])).await;
@@ -263,8 +265,7 @@ async fn t31_only_a_role_that_may_speaks_of_other_keys_requests() {
     assert_eq!(asked_by, [Some(own), None]);
 
     for role in ["viewer", "auditor"] {
-        let answer =
-            key(role, json!({})).await.post("/feedback", by_receipt.to_string()).await;
+        let answer = key(role, json!({})).await.post("/feedback", by_receipt.to_string()).await;
         assert_eq!(answer.status, 403, "{role}");
         assert!(answer.text().contains("may not send feedback"), "{}", answer.text());
     }
@@ -316,7 +317,8 @@ async fn declared_metrics_have_a_kind_a_range_and_a_window_of_their_own() {
     let gateway = gateway(text + METRICS).start().await;
     let client = gateway.client();
     let (_, receipt) = ask(&client, "u1").await;
-    let said = |metric: &str, value: Value| json!({"receipt": receipt, "metric": metric, "value": value});
+    let said =
+        |metric: &str, value: Value| json!({"receipt": receipt, "metric": metric, "value": value});
     for (metric, value, error) in [
         ("thumbs_up", json!(1), "`value` is true or false for this metric"),
         ("thumbs_up", json!("yes"), "`value` is true or false for this metric"),
@@ -348,7 +350,8 @@ async fn declared_metrics_have_a_kind_a_range_and_a_window_of_their_own() {
     // What was declared is a label, and nothing else.
     let metrics = gateway.metrics().await;
     let of = |part: &str| sum_of(&metrics, "weir_feedback_total", part);
-    let stored = |metric: &str| format!("experiment=\"int8\",metric=\"{metric}\",result=\"stored\"");
+    let stored =
+        |metric: &str| format!("experiment=\"int8\",metric=\"{metric}\",result=\"stored\"");
     for metric in ["thumbs_up", "stars", "why"] {
         assert_eq!(of(&stored(metric)), 1.0, "{metrics}");
     }
@@ -584,18 +587,22 @@ async fn what_was_forced_is_marked_as_no_evidence() {
     assert_eq!(heard[1].asked_at / 1_000, heard[2].asked_at / 1_000, "the same request");
 }
 
-/// What was said of an answer is forgotten with it.
+/// What was said of an answer is forgotten with it, however late it was said.
 #[tokio::test]
-async fn feedback_past_its_retention_is_deleted() {
+async fn feedback_on_a_request_past_its_retention_is_deleted() {
     let (_stable, _canary, text) = two().await;
-    let gateway = gateway(text).recording("retention = \"2s\"").start().await;
+    let gateway = gateway(text).recording("retention = \"60s\"").start().await;
     let client = gateway.client();
     let (_, receipt) = ask(&client, "u1").await;
-    assert_eq!(say(&client, thumbs_up(&receipt)).await["stored"], 1);
+    let signed = Receipt::verify(&receipt, &receipt_key(&gateway)).unwrap();
+    let earlier = (signed.at_millis - 61_000) * 1_000_000;
+    let old = Receipt { request_id: RequestId::new(earlier, 7).0, ..signed };
+    let old = old.sign(&receipt_key(&gateway));
+    assert_eq!(say(&client, json!([thumbs_up(&receipt), thumbs_up(&old)])).await["stored"], 2);
     let database = database(&gateway.prepared.dir);
     until_async(seconds(30), || async {
         tokio::time::sleep(millis(100)).await;
-        rows(&database) == 0
+        rows(&database) == 1
     })
     .await;
 }

@@ -46,13 +46,10 @@ pub(crate) fn database(dir: &Path) -> Connection {
     database
 }
 
-/// The sixteen bytes of a request id.
-pub(crate) fn id_bytes(id: &str) -> Vec<u8> {
-    let digits: Vec<u8> = id.bytes().filter(|byte| *byte != b'-').collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+/// The two halves of a request id, as the store keeps them.
+fn halves(id: &str) -> [i64; 2] {
+    let digits: String = id.chars().filter(|digit| *digit != '-').collect();
+    [&digits[..16], &digits[16..]].map(|half| u64::from_str_radix(half, 16).unwrap().cast_signed())
 }
 
 pub(crate) fn request_id(answer: &Answer) -> String {
@@ -62,9 +59,11 @@ pub(crate) fn request_id(answer: &Answer) -> String {
 /// Whether the request's outcome is in the file.
 pub(crate) fn is_stored(database: &Connection, id: &str) -> bool {
     let count: i64 = database
-        .query_row("SELECT count(*) FROM outcomes WHERE request_id = ?1", [id_bytes(id)], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT count(*) FROM outcomes WHERE id_high = ?1 AND id_low = ?2",
+            halves(id),
+            |row| row.get(0),
+        )
         .unwrap();
     count == 1
 }

@@ -525,21 +525,21 @@ impl H1Body {
         }
     }
 
-    /// After the last frame: the connection, if it can serve again (T03).
-    pub fn release(&mut self) -> Option<Box<H1>> {
+    /// After the last frame, at `now`: the connection, if it can serve again (T03).
+    pub fn release(&mut self, now: Instant) -> Option<Box<H1>> {
         let mut connection = self.connection.take()?;
         let whole = connection.ended
             && connection.keep
             && connection.fault.is_none()
             && connection.framing.finished()
-            && connection.sent_all()
-            && connection.is_fresh();
+            && connection.sent_all();
+        // Whether the backend keeps it too is asked before it is used again.
         if !whole {
             return None;
         }
         connection.reused = true;
         connection.room = LEAST_READ;
-        connection.idle_since = crate::clock::now();
+        connection.idle_since = now;
         Some(connection)
     }
 }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
+use super::added::Added;
+
 /// The head of a request as a backend gets it, put together where it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
@@ -19,6 +21,8 @@ pub struct RequestHead<'a> {
     pub host: &'a HeaderValue,
     /// Every other field; what the ones below say comes in its place.
     pub headers: &'a HeaderMap,
+    /// What we add. None of them is among `headers`.
+    pub added: &'a Added,
     /// The backend's own credential.
     pub credential: Option<&'a (HeaderName, HeaderValue)>,
     /// Whether a WebSocket is asked for.
@@ -37,11 +41,12 @@ pub(super) fn write(out: &mut Vec<u8>, head: &RequestHead<'_>, length: Option<u6
             || name == header::CONTENT_LENGTH
             || head.credential.is_some_and(|(ours, _)| ours == name);
         if !replaced {
-            write_field(out, name, value);
+            write_field(out, name, value.as_bytes());
         }
     }
+    head.added.each(|name, value| write_field(out, name, value));
     if let Some((name, value)) = head.credential {
-        write_field(out, name, value);
+        write_field(out, name, value.as_bytes());
     }
     if head.upgrade {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
@@ -59,10 +64,10 @@ pub(super) fn write(out: &mut Vec<u8>, head: &RequestHead<'_>, length: Option<u6
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -82,7 +87,7 @@ pub(super) fn begin_chunk(out: &mut Vec<u8>, length: usize) {
 pub(super) fn end_chunks(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        trailers.iter().for_each(|(name, value)| write_field(out, name, value));
+        trailers.iter().for_each(|(name, value)| write_field(out, name, value.as_bytes()));
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -163,12 +168,14 @@ mod tests {
         }
         let credential = (HeaderName::from_static("x-api-key"), HeaderValue::from_static("ours"));
         let host = HeaderValue::from_static("b:1");
+        let added = Added::default();
         let mut head = RequestHead {
             method: &Method::POST,
             path: "/p",
             query: "?q",
             host: &host,
             headers: &headers,
+            added: &added,
             credential: Some(&credential),
             upgrade: false,
         };

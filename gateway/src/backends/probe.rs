@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, Request};
 use policies::health::{Change, may_eject};
 
+use super::added::Added;
 use super::connect::{self, Connected};
 use super::h1::{H1, H1Body, OpenConnection};
 use super::h1_head::RequestHead;
@@ -77,6 +78,7 @@ async fn ask(backend: &Arc<Backend>, endpoint: &Arc<Endpoint>, path: &str) -> bo
                 query: "",
                 host: &endpoint.authority,
                 headers: &HeaderMap::new(),
+                added: &Added::default(),
                 credential: backend.credential.as_ref(),
                 upgrade: false,
             };

@@ -29,7 +29,7 @@ pub fn assign(
         }
         Forced::No | Forced::Variant(_) | Forced::Ambiguous => None,
     };
-    let request_id = record.id_text();
+    let request_id = record.id();
     let client = record.row().client;
     let facts = Facts { headers: &head.headers, key: &caller.name, forced };
     let unit_of = |experiment: usize| {
@@ -48,7 +48,7 @@ pub fn assign(
                 }
                 UnitSource::Key => Cow::Borrowed(&*caller.id),
                 UnitSource::Address => Cow::Owned(client.to_canonical().to_string()),
-                UnitSource::Request => Cow::Owned(request_id.as_str().to_owned()),
+                UnitSource::Request => Cow::Owned(request_id.text().as_str().to_owned()),
                 // No token was verified, so no claim of it is known.
                 UnitSource::Jwt(_) => return None,
             };

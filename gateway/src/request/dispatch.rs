@@ -96,9 +96,9 @@ impl BackendBody {
     }
 
     /// After the last frame: the connection goes back to the pool if it can serve again.
-    pub fn release(&mut self, pool: &crate::backends::pool::Pool) {
+    pub fn release(&mut self, pool: &crate::backends::pool::Pool, now: Instant) {
         if let Kind::H1(body) = &mut self.kind
-            && let Some(connection) = body.release()
+            && let Some(connection) = body.release(now)
         {
             pool.keep(connection);
         }
@@ -267,14 +267,17 @@ impl Sender<'_> {
     async fn attempts(&mut self, backend: usize, record: &mut Record) -> Result<Got, Rejection> {
         let backend = &self.cx.snapshot.backends[backend];
         let life = &backend.life;
-        let uptime = || self.cx.worker.shared.backends.uptime();
-        life.budget.request(uptime());
+        let uptime_at = |now| self.cx.worker.shared.backends.uptime_at(now);
+        // One look at the clock for all that happens at once.
+        let mut now = clock::now();
+        life.budget.request(uptime_at(now));
         let unit_hash = affinity(self.cx, backend, self.assignment, record);
         let mut avoid = None;
         let mut attempt = 1;
         loop {
             let set = life.endpoints.load_full();
-            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime()) else {
+            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime_at(now))
+            else {
                 return Err(if life.unresolved.lock().is_empty() {
                     Rejection::NoEndpoint
                 } else {
@@ -285,25 +288,26 @@ impl Sender<'_> {
                 endpoint.health.gave_up();
                 return Err(Rejection::BackendFull);
             };
-            record.attempt(backend, &endpoint);
+            record.attempt(backend, &endpoint, now);
             if record.row().attempts > 1 {
                 // Each attempt is a span of its own.
-                trace::tell(self.cx, &mut self.head, record.row());
+                trace::tell(&mut self.head, record.row());
             }
             let trying = Trying::begin(backend, &endpoint, self.cx.worker.id, attempt);
-            let tried = self.attempt(backend, &endpoint, busy, attempt > 1, record).await;
+            let tried = self.attempt(backend, &endpoint, busy, attempt > 1, now, record).await;
             trying.over();
             let failed = match tried {
                 Ok(got) => return Ok(got),
                 Err(failed) => failed,
             };
+            now = clock::now();
             record.attempt_ended(backend, failed.result);
             if failed.blame {
                 let all = &set.all;
                 let ejected = all.iter().filter(|e| !e.health.is_serving()).count();
                 let may = policies::health::may_eject(ejected, all.len());
                 if let Some(policies::health::Change::Ejected { .. }) =
-                    endpoint.health.failed(uptime(), may)
+                    endpoint.health.failed(uptime_at(now), may)
                 {
                     life.ejections.fetch_add(1, Relaxed);
                     crate::telemetry::events::endpoint_ejected(backend.name, endpoint.address);
@@ -311,11 +315,11 @@ impl Sender<'_> {
             } else {
                 endpoint.health.gave_up();
             }
-            let left = (record.started() + self.route.deadlines.total)
-                .saturating_duration_since(clock::now());
+            let left =
+                (record.started() + self.route.deadlines.total).saturating_duration_since(now);
             let counts = &life.counts[self.cx.worker.id];
             let budget = || {
-                let taken = life.budget.try_take(uptime());
+                let taken = life.budget.try_take(uptime_at(now));
                 if !taken {
                     bump(&counts.budget_exhausted[failed.failure as usize], 1);
                 }
@@ -346,19 +350,20 @@ impl Sender<'_> {
         endpoint: &Arc<Endpoint>,
         busy: Busy,
         fresh: bool,
+        now: Instant,
         record: &mut Record,
     ) -> Result<Got, Failed> {
         let worker = &self.cx.worker;
         let whole_deadline = record.started() + self.route.deadlines.total;
         // A retry has a fresh connection: the next idle one may be closed as the first was (F05).
         let existing = if fresh { None } else { worker.pool.existing(endpoint) };
-        let lease = match existing {
+        let (lease, now) = match existing {
             Some(lease) => {
                 record.reuses();
-                lease
+                (lease, now)
             }
             None => {
-                let began = record.connecting();
+                let began = record.connecting(now);
                 let timeout = self
                     .route
                     .deadlines
@@ -372,8 +377,8 @@ impl Sender<'_> {
                 // Boxed: a handshake under way is large, and rare.
                 let connect = worker.pool.connect(backend, endpoint, timeout, limits, worker.id);
                 let lease = Box::pin(connect).await;
-                record.connected();
-                lease.map_err(|error| connect_failed(backend, endpoint, &error))?
+                let now = record.connected();
+                (lease.map_err(|error| connect_failed(backend, endpoint, &error))?, now)
             }
         };
         match lease {
@@ -381,7 +386,7 @@ impl Sender<'_> {
                 let body = self.body(backend);
                 let head = head_for(&self.head, backend, endpoint, self.route.preserve_host);
                 connection.ask(&head, body);
-                let sent = record.sent();
+                let sent = record.sent(now);
                 let reused = connection.reused;
                 let mut timer = connection.timer.take();
                 let answer = std::future::poll_fn(|cx| connection.poll_answer(cx));
@@ -401,7 +406,7 @@ impl Sender<'_> {
             }
             Lease::H2(stream) => {
                 let request = self.request(backend, endpoint)?;
-                let sent = record.sent();
+                let sent = record.sent(now);
                 let reused = stream.reused;
                 let mut sender = stream.sender();
                 let send = async {
@@ -481,7 +486,7 @@ impl Sender<'_> {
         kind: Kind,
     ) -> Got {
         let status = parts.status.as_u16();
-        record.first_byte(backend, status);
+        let now = record.first_byte(backend, status);
         record.attempt_ended(
             backend,
             match status {
@@ -490,7 +495,7 @@ impl Sender<'_> {
                 _ => AttemptResult::Ok,
             },
         );
-        let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime());
+        let _ = endpoint.health.succeeded(self.cx.worker.shared.backends.uptime_at(now));
         endpoint.reached(true);
         Got(Some((parts, BackendBody { kind, _busy: busy })))
     }
@@ -588,6 +593,7 @@ pub fn head_for<'a>(
         query: &head.query,
         host: host_for(head, endpoint, preserve_host),
         headers: &head.headers,
+        added: &head.added,
         credential: backend.credential.as_ref(),
         upgrade: head.upgrade,
     }
@@ -624,6 +630,7 @@ pub fn outgoing(
     let length = http_body::Body::size_hint(request.body()).exact();
     let headers = request.headers_mut();
     headers.clone_from(&head.headers);
+    head.added.insert_into(headers);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::HOST);
     // hyper frames the body by its size hint; a POST without a body must say so itself.

@@ -113,8 +113,9 @@ pub async fn take(cx: &Cx, caller: &KeyEntry, record: &mut Record) -> Result<Ans
             }
             Fate::UnknownRequest | Fate::Waiting => Refused {
                 outcome: Outcome::UnknownRequest,
-                why: "no request of this key with this id is stored here; a receipt needs no look-up"
-                    .into(),
+                why:
+                    "no request of this key with this id is stored here; a receipt needs no look-up"
+                        .into(),
                 ..Refused::invalid("")
             },
         };
@@ -140,16 +141,10 @@ fn reject(cx: &Cx, told: &mut Told, index: usize, refused: Refused) {
 }
 
 /// What is to be kept of an item, unless it is refused.
-fn entry(
-    cx: &Cx,
-    caller: &KeyEntry,
-    item: Item<'_>,
-    received_at: i64,
-) -> Result<Entry, Refused> {
+fn entry(cx: &Cx, caller: &KeyEntry, item: Item<'_>, received_at: i64) -> Result<Entry, Refused> {
     let Item { about, metric, value, id, segment } = item;
     let rules = &cx.snapshot.feedback;
-    let metric =
-        rules.metric(&metric, &cx.worker.shared.feedback).map_err(Refused::invalid)?;
+    let metric = rules.metric(&metric, &cx.worker.shared.feedback).map_err(Refused::invalid)?;
     let of_metric = |refused: Refused| Refused { metric: metric.label, ..refused };
     metric.check(&value).map_err(|why| of_metric(Refused::invalid(why)))?;
     let others = caller.role.allows(Permission::FeedbackForOthers);

@@ -22,11 +22,7 @@ pub enum Place {
 ///
 /// # Errors
 /// 404 and 421 where nothing fits, 400 where a deciding header came twice or the body cannot be read.
-pub async fn find_route(
-    cx: &Cx,
-    head: &mut Head,
-    record: &mut Record,
-) -> Result<Place, Rejection> {
+pub async fn find_route(cx: &Cx, head: &mut Head, record: &mut Record) -> Result<Place, Rejection> {
     let feedback = feedback::is_sent(head);
     if feedback && !cx.snapshot.feedback.claimed {
         return Ok(Place::Feedback);

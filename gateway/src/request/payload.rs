@@ -128,7 +128,7 @@ fn source(
     let incoming = record.body.take().ok_or(Rejection::Internal)?;
     let limits =
         BodyLimits { bytes, gap: limits.body_idle_timeout, min_rate: limits.body_min_rate };
-    let source = Source::new(incoming, limits, keep);
+    let source = Source::new(incoming, limits, keep, record.started());
     record.source = Some(std::rc::Rc::clone(&source));
     Ok(source)
 }
@@ -146,8 +146,12 @@ fn is_json(head: &Head) -> bool {
         "application/grpc",
     ];
     head.headers.get_all(header::CONTENT_TYPE).iter().all(|value| {
-        let text = value.to_str().unwrap_or("").trim().to_ascii_lowercase();
-        !OTHERS.iter().any(|other| text.starts_with(other))
+        let text = value.as_bytes().trim_ascii();
+        let begins = |other: &&str| {
+            text.get(..other.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(other.as_bytes()))
+        };
+        !OTHERS.iter().any(begins)
     })
 }
 

@@ -1,13 +1,16 @@
 //! The head of a request, made canonical: one form for matching, for the backend and for the log.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header};
 use policies::framing::Fault;
-use policies::headers::AskedVariant;
+use policies::headers::{AskedVariant, Seen};
 use policies::peek::Member;
 use policies::trace_context::{self, TraceContext};
 
+use crate::backends::added::{Added, Forwarded};
 use crate::body::Outgoing;
 use crate::request::record::cut;
 use crate::request::{Cx, Record, Rejection};
@@ -20,7 +23,7 @@ pub struct Head {
     /// Method.
     pub method: Method,
     /// Canonical host, without port; empty for an HTTP/1.0 client that names none.
-    pub host: String,
+    pub host: Rc<str>,
     /// Host and port as the client wrote them.
     pub authority: Option<HeaderValue>,
     /// Canonical path.
@@ -29,6 +32,8 @@ pub struct Head {
     pub query: String,
     /// Fields that may go on.
     pub headers: HeaderMap,
+    /// What is added to them.
+    pub added: Added,
     /// The variant that the client asks for; whether it may is for `assign` to say.
     pub forced: Forced,
     /// Whether it is a shadow copy already.
@@ -67,7 +72,7 @@ pub enum Payload {
     /// All of it, and what was found in it.
     Whole(Bytes, Peeked),
     /// Still coming.
-    Streaming(std::rc::Rc<crate::body::Source>, Option<u64>),
+    Streaming(Rc<crate::body::Source>, Option<u64>),
 }
 
 /// What was found in a JSON body.
@@ -96,11 +101,9 @@ impl Payload {
             Self::Unread | Self::Empty => Outgoing::Empty,
             Self::Whole(bytes, _) if bytes.is_empty() => Outgoing::Empty,
             Self::Whole(bytes, _) => Outgoing::Full(Some(bytes.clone())),
-            Self::Streaming(source, length) => Outgoing::Stream {
-                source: std::rc::Rc::clone(source),
-                replayed: 0,
-                length: *length,
-            },
+            Self::Streaming(source, length) => {
+                Outgoing::Stream { source: Rc::clone(source), replayed: 0, length: *length }
+            }
         }
     }
 
@@ -145,7 +148,10 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
         None
     };
     let Parts { method, uri, version, mut headers, .. } = parts;
-    if let Some(value) = headers.get(header::CONTENT_TYPE)
+    // One look at all names; what is not there is not searched for.
+    let seen = Seen::of(&headers);
+    if seen.has(Seen::CONTENT_TYPE)
+        && let Some(value) = headers.get(header::CONTENT_TYPE)
         && value.as_bytes().starts_with(b"application/grpc")
     {
         record.set_grpc();
@@ -154,10 +160,13 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
     {
         let row = record.row();
         row.path.push_str(cut(uri.path(), 512));
-        if let Some(Ok(agent)) = headers.get(header::USER_AGENT).map(HeaderValue::to_str) {
+        if seen.has(Seen::USER_AGENT)
+            && let Some(Ok(agent)) = headers.get(header::USER_AGENT).map(HeaderValue::to_str)
+        {
             row.user_agent.push_str(cut(agent, 256));
         }
-        if let Some(Ok(id)) = headers.get(&names::REQUEST_ID).map(HeaderValue::to_str)
+        if seen.has(Seen::REQUEST_ID)
+            && let Some(Ok(id)) = headers.get(&names::REQUEST_ID).map(HeaderValue::to_str)
             && (8..=128).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         {
@@ -165,8 +174,11 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
         }
     }
     // Whatever is wrong, a client that waits for a 100 is not made to send its body.
-    let expectations: Vec<HeaderValue> = headers.get_all(header::EXPECT).iter().cloned().collect();
-    headers.remove(header::EXPECT);
+    let mut expectations: Vec<HeaderValue> = Vec::new();
+    if seen.has(Seen::EXPECT) {
+        expectations.extend(headers.get_all(header::EXPECT).iter().cloned());
+        headers.remove(header::EXPECT);
+    }
     let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     record.expects_continue = expectations.iter().any(is_continue);
     if version == Version::HTTP_2 && headers.len() > cx.snapshot.limits.header_fields {
@@ -182,7 +194,7 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
     if uri.path() == "*" && method != Method::OPTIONS {
         return Err(Rejection::Head("the target `*` is for OPTIONS only".into()));
     }
-    let (host, authority) = host(&uri, &headers, version)?;
+    let (host, authority) = host(cx, &uri, &headers, version)?;
     let path = routing::canonical_path(uri.path())
         .map_err(|fault| Rejection::Head(format!("the path is not acceptable: {fault}")))?
         .into_owned();
@@ -198,36 +210,51 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
         return Err(Rejection::Expectation);
     }
     let trusted = trusted(cx);
-    let upgrade = asks_for_websocket(&headers, version)?;
-    let is_copy = trusted && headers.contains_key(&names::SHADOW);
-    let (trace, trace_state) = trace_of(&headers);
+    let upgrade = seen.has(Seen::UPGRADE) && asks_for_websocket(&headers, version)?;
+    let is_copy = trusted && seen.has(Seen::OURS) && headers.contains_key(&names::SHADOW);
+    let (trace, trace_state) =
+        if seen.has(Seen::TRACEPARENT) { trace_of(&headers) } else { (None, None) };
     record.row().spans.link = trace;
 
-    let forced = match policies::headers::scrub_client(&mut headers, trusted) {
+    let asked = if seen.has(Seen::OURS) {
+        policies::headers::scrub_client(&mut headers, trusted)
+    } else {
+        AskedVariant::Nothing
+    };
+    let forced = match asked {
         AskedVariant::Nothing => Forced::No,
         AskedVariant::One(value) => {
             Forced::Variant(cut(value.to_str().unwrap_or("?"), 128).to_owned())
         }
         AskedVariant::Ambiguous => Forced::Ambiguous,
     };
-    policies::headers::strip_hop_by_hop(&mut headers, upgrade);
-    headers.remove(&names::REQUEST_ID);
-    headers.remove(&names::TRACEPARENT);
-    headers.remove(&names::TRACESTATE);
-    headers.remove("baggage");
-    headers.remove(header::TRANSFER_ENCODING);
-    if version == Version::HTTP_2 {
+    if seen.has(Seen::HOP_BY_HOP) {
+        policies::headers::strip_hop_by_hop(&mut headers, upgrade);
+    }
+    for (kind, name) in [
+        (Seen::REQUEST_ID, &names::REQUEST_ID),
+        (Seen::TRACEPARENT, &names::TRACEPARENT),
+        (Seen::TRACESTATE, &names::TRACESTATE),
+        (Seen::BAGGAGE, &names::BAGGAGE),
+        (Seen::TRANSFER_ENCODING, &header::TRANSFER_ENCODING),
+    ] {
+        if seen.has(kind) {
+            headers.remove(name);
+        }
+    }
+    if version == Version::HTTP_2 && seen.has(Seen::COOKIE) {
         policies::headers::join_cookies(&mut headers);
     }
     if trusted && let Some(client) = forwarded_client(&headers) {
         record.row().client = client;
     }
-    policies::headers::set_forwarded(
-        &mut headers,
-        &cx.conn.peer_value,
-        "https",
-        authority.as_ref(),
-    );
+    let mut added = Added::default();
+    let client = &cx.conn.peer_value;
+    if trusted {
+        policies::headers::set_forwarded(&mut headers, client, "https", authority.as_ref());
+    } else {
+        added.forwarded = Some(Forwarded { client: client.clone(), host: authority.clone() });
+    }
     // Boxed: it goes through many hands.
     Ok(Box::new(Head {
         method,
@@ -236,6 +263,7 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
         path,
         query,
         headers,
+        added,
         forced,
         is_copy,
         trusted,
@@ -248,10 +276,11 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
 
 /// Host as routes see it, and as the client wrote it (T06). One authority, said once or twice alike.
 fn host(
+    cx: &Cx,
     uri: &Uri,
     headers: &HeaderMap,
     version: Version,
-) -> Result<(String, Option<HeaderValue>), Rejection> {
+) -> Result<(Rc<str>, Option<HeaderValue>), Rejection> {
     let bad = |why: String| Rejection::Head(why);
     let mut fields = headers.get_all(header::HOST).iter();
     let field = fields.next();
@@ -269,16 +298,24 @@ fn host(
         }
         (Some(target), _) => target,
         (None, Some(field)) => field,
-        (None, None) if version == Version::HTTP_10 => return Ok((String::new(), None)),
+        (None, None) if version == Version::HTTP_10 => return Ok(("".into(), None)),
         (None, None) => return Err(bad("the request names no host".into())),
     };
-    let authority = routing::canonical_authority(text)
-        .map_err(|fault| bad(format!("the host is not acceptable: {fault}")))?;
     let value = match field {
         Some(value) => value.clone(),
         None => HeaderValue::from_str(text).map_err(|_| bad("the host is not text".into()))?,
     };
-    Ok((authority.host.into_owned(), Some(value)))
+    let mut last = cx.conn.host.borrow_mut();
+    if let Some((written, host)) = &*last
+        && **written == *text
+    {
+        return Ok((Rc::clone(host), Some(value)));
+    }
+    let authority = routing::canonical_authority(text)
+        .map_err(|fault| bad(format!("the host is not acceptable: {fault}")))?;
+    let host: Rc<str> = authority.host.into();
+    *last = Some((text.into(), Rc::clone(&host)));
+    Ok((host, Some(value)))
 }
 
 /// Whether the peer's forwarding headers are believed.

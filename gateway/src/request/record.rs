@@ -326,7 +326,7 @@ impl Record {
         let Some(mut row) = self.row.take() else { return };
         let worker = Rc::clone(&self.cx.worker);
         let counters = worker.counters();
-        let now = clock::now();
+        let now = self.times.over.unwrap_or_else(clock::now);
         let conn = &self.cx.conn;
 
         worker.shared.in_use.requests.fetch_sub(1, Relaxed);

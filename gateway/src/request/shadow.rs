@@ -88,6 +88,7 @@ pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {
         path: head.path.clone(),
         query: head.query.clone(),
         headers,
+        added: head.added.clone(),
         forced: crate::request::read_head::Forced::No,
         is_copy: true,
         trusted: false,
@@ -144,6 +145,7 @@ fn copy_of(head: &Head) -> Head {
         path: head.path.clone(),
         query: head.query.clone(),
         headers: head.headers.clone(),
+        added: head.added.clone(),
         forced: crate::request::read_head::Forced::No,
         is_copy: true,
         trusted: false,
@@ -225,7 +227,7 @@ fn begin_span(job: &mut Job) -> Option<Box<Row>> {
     row.span_id = fastrand::u64(1..).to_be_bytes();
     row.started_unix_nanos = clock::unix_nanos();
     row.method.push_str(cut(job.head.method.as_str(), 32));
-    trace::tell_parent(worker, &mut job.head.headers, &row, row.span_id);
+    job.head.added.traceparent = Some(trace::traceparent(&row, row.span_id));
     Some(row)
 }
 
@@ -326,7 +328,7 @@ async fn run(
                     reader.feed(data);
                 }
             }
-            if let Some(connection) = body.release() {
+            if let Some(connection) = body.release(clock::now()) {
                 worker.shadow_pool.keep(connection);
             }
             Ok((parts.status.as_u16(), reader.finish().output_tokens))

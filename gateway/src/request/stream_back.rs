@@ -14,6 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
+use policies::headers::Seen;
 use policies::outcome::{Flag, Outcome};
 use policies::usage::{BodyKind, UsageReader};
 use tokio::sync::oneshot;
@@ -54,9 +55,9 @@ pub struct StreamBack {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     tail: Tail,
     over: bool,
-    // Since when a frame that was given out is not asked after: a client whose HTTP/2 window stays
+    // On HTTP/2: since when a frame that was given out is not asked after. A client whose window stays
     // shut is noticed by this alone (L12).
-    given: Rc<Cell<Option<Instant>>>,
+    given: Option<Rc<Cell<Option<Instant>>>>,
     // Set by a test's backend; release builds have no such thing.
     #[cfg(debug_assertions)]
     panics: bool,
@@ -152,7 +153,7 @@ pub async fn settled(cx: &Cx, mut response: Response<ResponseBody>) -> Response<
         }
         ResponseBody::Backend(stream) => {
             if !stream.over && stream.body.is_end_stream() {
-                let _ = stream.whole(None);
+                let _ = stream.whole(None, clock::now());
             }
             if let Tail::Waiting(stored, None) = &mut stream.tail {
                 let _ = stored.await;
@@ -168,17 +169,24 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
     let Answered { mut parts, body, backend: _, shown, idle, deadline } = answered;
     let status = parts.status.as_u16();
     let headers = &mut parts.headers;
+    // One look at all names; what is not there is not searched for.
+    let seen = Seen::of(headers);
     // HTTP/1.1 framing and connection fields are this side's own.
-    policies::headers::strip_hop_by_hop(headers, false);
-    headers.remove(header::TRANSFER_ENCODING);
+    if seen.has(Seen::HOP_BY_HOP) {
+        policies::headers::strip_hop_by_hop(headers, false);
+    }
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     #[cfg(debug_assertions)]
     let panics = headers.contains_key("x-weir-test-panic");
-    strip_ours(headers);
+    if seen.has(Seen::OURS.and(Seen::ALT_SVC)) {
+        strip_ours(headers);
+    }
+    if seen.has(Seen::REQUEST_ID)
+        && let Some(Ok(id)) = headers.get(&names::REQUEST_ID).map(HeaderValue::to_str)
     {
-        let row = record.row();
-        if let Some(Ok(id)) = headers.get(&names::REQUEST_ID).map(HeaderValue::to_str) {
-            row.upstream_request_id.push_str(crate::request::record::cut(id, 128));
-        }
+        record.row().upstream_request_id.push_str(crate::request::record::cut(id, 128));
     }
     add_request_id(cx, headers, &record);
     if let Some(place) = shown {
@@ -192,7 +200,7 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
     }
 
     let content_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = BodyKind::of_content_type(content_type);
     record.status(status);
     if matches!(kind, BodyKind::EventStream) {
@@ -202,21 +210,25 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
         BodyKind::Json | BodyKind::EventStream => Some(UsageReader::new(kind)),
         BodyKind::Other => None,
     };
-    let grpc_status = grpc_status(headers).filter(|_| content_type.starts_with("application/grpc"));
-    let given = Rc::new(Cell::new(None));
-    cx.conn.watch_stream(&given);
+    let grpc = seen.has(Seen::GRPC_STATUS) && content_type.starts_with("application/grpc");
+    let grpc_status = if grpc { grpc_status(headers) } else { None };
+    let given = (!record.is_http1()).then(|| {
+        let given = Rc::new(Cell::new(None));
+        cx.conn.watch_stream(&given);
+        given
+    });
     let stream = StreamBack {
         given,
         grpc_status,
         cx: cx.clone(),
         over: false,
         body,
+        last: record.answered_at(),
         record: Some(record),
         reader,
         status,
         idle,
         deadline,
-        last: clock::now(),
         timer: None,
         tail: Tail::None,
         #[cfg(debug_assertions)]
@@ -255,24 +267,26 @@ fn outcome_of_grpc(code: u16) -> Outcome {
 }
 
 impl StreamBack {
-    /// The answer is over. Gives the last frame back, unless it must wait for the store.
+    /// The answer is over, at `now`. Gives the last frame back, unless it must wait for the store.
     fn finish(
         &mut self,
         outcome: Outcome,
         flag: Option<Flag>,
         complete: bool,
         frame: Option<Frame<Bytes>>,
+        now: Instant,
     ) -> Option<Frame<Bytes>> {
         self.over = true;
         self.timer = None;
         if complete {
-            self.body.release(&self.cx.worker.pool);
+            self.body.release(&self.cx.worker.pool, now);
         }
         let Some(mut record) = self.record.take() else { return frame };
         if let Some(mut reader) = self.reader.take() {
             record.usage(reader.finish());
         }
         record.ended(outcome, flag, complete);
+        record.over(now);
         if self.cx.worker.shared.recorder.waits_for_store() && complete {
             self.tail = Tail::Waiting(record.end_durable(), frame);
             return None;
@@ -280,7 +294,7 @@ impl StreamBack {
         frame
     }
 
-    fn whole(&mut self, frame: Option<Frame<Bytes>>) -> Option<Frame<Bytes>> {
+    fn whole(&mut self, frame: Option<Frame<Bytes>>, now: Instant) -> Option<Frame<Bytes>> {
         if let Some(trailers) = frame.as_ref().and_then(Frame::trailers_ref) {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
         }
@@ -288,7 +302,13 @@ impl StreamBack {
             Some(code) if self.status == 200 => outcome_of_grpc(code),
             _ => Outcome::of_status(self.status),
         };
-        self.finish(outcome, None, true, frame)
+        self.finish(outcome, None, true, frame, now)
+    }
+
+    fn note_given(&self, at: Option<Instant>) {
+        if let Some(given) = &self.given {
+            given.set(at);
+        }
     }
 
     fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
@@ -318,14 +338,14 @@ impl StreamBack {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         #[cfg(debug_assertions)]
         assert!(!self.panics, "asked for by a test");
-        self.given.set(None);
+        self.note_given(None);
         if self.over {
             return self.poll_tail(cx);
         }
         match self.body.poll_frame(cx) {
             Poll::Pending => self.poll_timer(cx),
             Poll::Ready(None) => {
-                let _ = self.whole(None);
+                let _ = self.whole(None, clock::now());
                 self.poll_tail(cx)
             }
             Poll::Ready(Some(Err(broken))) => {
@@ -334,18 +354,21 @@ impl StreamBack {
                 } else {
                     Flag::UpstreamReset
                 };
-                let _ = self.finish(Outcome::UpstreamReset, Some(flag), false, None);
+                let now = clock::now();
+                let _ = self.finish(Outcome::UpstreamReset, Some(flag), false, None, now);
                 Poll::Ready(Some(Err(BrokenOff)))
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                self.last = clock::now();
-                if self.last >= self.deadline {
-                    let _ = self.finish(Outcome::Timeout, Some(Flag::MaxDuration), false, None);
+                let now = clock::now();
+                self.last = now;
+                if now >= self.deadline {
+                    let flag = Some(Flag::MaxDuration);
+                    let _ = self.finish(Outcome::Timeout, flag, false, None, now);
                     return Poll::Ready(Some(Err(BrokenOff)));
                 }
                 if let Some(data) = frame.data_ref() {
                     if let Some(record) = &mut self.record {
-                        record.first_out();
+                        record.first_out(now);
                         let row = record.row();
                         row.response_bytes += data.len() as u64;
                         row.chunks += 1;
@@ -363,12 +386,12 @@ impl StreamBack {
                     self.grpc_status = grpc_status(trailers).or(self.grpc_status);
                 }
                 if self.body.is_end_stream() {
-                    return match self.whole(Some(frame)) {
+                    return match self.whole(Some(frame), now) {
                         Some(frame) => Poll::Ready(Some(Ok(frame))),
                         None => self.poll_tail(cx),
                     };
                 }
-                self.given.set(Some(self.last));
+                self.note_given(Some(now));
                 Poll::Ready(Some(Ok(frame)))
             }
         }
@@ -390,7 +413,7 @@ impl StreamBack {
                 continue;
             }
             let flag = if now >= self.deadline { Flag::MaxDuration } else { Flag::UpstreamTimeout };
-            let _ = self.finish(Outcome::Timeout, Some(flag), false, None);
+            let _ = self.finish(Outcome::Timeout, Some(flag), false, None, now);
             return Poll::Ready(Some(Err(BrokenOff)));
         }
     }
@@ -463,7 +486,7 @@ impl Drop for StreamBack {
         // hyper drops a body without polling it when there is nothing in it (HEAD, 204, 304, or a
         // length of zero): that is an end, not a hang-up.
         if self.body.is_end_stream() {
-            let _ = self.whole(None);
+            let _ = self.whole(None, clock::now());
         } else if let Some(mut record) = self.record.take() {
             // The client left; the record finds that out by itself.
             if let Some(mut reader) = self.reader.take() {

@@ -2,8 +2,7 @@
 //!
 //! Decided before any span exists: an unsampled request carries two ids and nothing else.
 
-use bytes::BufMut;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use policies::Permission;
 use policies::api_key::KeyEntry;
 use policies::trace_context;
@@ -11,8 +10,6 @@ use policies::trace_context;
 use crate::recorder::row::Row;
 use crate::request::read_head::Head;
 use crate::request::{Cx, Record};
-use crate::snapshot::names;
-use crate::worker::Worker;
 
 /// Continues the trace of a caller that may have it continued, else begins a new one with a link to
 /// the caller's: nobody else can force sampling.
@@ -49,20 +46,16 @@ pub fn begin_if_none(ratio: f64, row: &mut Row) {
 }
 
 /// What the backend is told: the trace, and the present attempt as its parent.
-pub fn tell(cx: &Cx, head: &mut Head, row: &Row) {
-    tell_parent(&cx.worker, &mut head.headers, row, row.attempt_span_id);
+pub fn tell(head: &mut Head, row: &Row) {
+    head.added.traceparent = Some(traceparent(row, row.attempt_span_id));
     if let Some(state) = head.trace_state.take()
         && let Ok(value) = HeaderValue::try_from(state)
     {
-        head.headers.insert(&names::TRACESTATE, value);
+        head.added.tracestate = Some(value);
     }
 }
 
-/// `traceparent` with the span `parent`, in place of any that is there.
-pub fn tell_parent(worker: &Worker, headers: &mut HeaderMap, row: &Row, parent: [u8; 8]) {
-    let text =
-        trace_context::format_traceparent(row.trace_id, parent, row.sampled, row.spans.random);
-    if let Some(value) = worker.header(|out| out.put_slice(&text)) {
-        headers.insert(&names::TRACEPARENT, value);
-    }
+/// `traceparent` with the span `parent`.
+pub fn traceparent(row: &Row, parent: [u8; 8]) -> [u8; trace_context::TRACEPARENT_LEN] {
+    trace_context::format_traceparent(row.trace_id, parent, row.sampled, row.spans.random)
 }

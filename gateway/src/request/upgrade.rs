@@ -66,7 +66,7 @@ pub async fn dispatch(
         endpoint.health.gave_up();
         return Err(Rejection::BackendFull);
     };
-    record.attempt(backend, &endpoint);
+    record.attempt(backend, &endpoint, clock::now());
     let trying = Trying::begin(backend, &endpoint, cx.worker.id, 1);
     let asked = ask(cx, route, backend, &endpoint, &head, record).await;
     trying.over();
@@ -115,11 +115,11 @@ async fn ask(
     let until = Until { deadline: record.started() + total };
     let open = OpenConnection::new(backend, cx.worker.id);
     let connecting = connect::connect_http1(endpoint);
-    let began = record.connecting();
+    let began = record.connecting(clock::now());
     let connected = tokio::time::timeout_at(until.in_time(connect), connecting)
         .await
         .unwrap_or(Err(ConnectError::TimedOut));
-    record.connected();
+    let now = record.connected();
     endpoint.reached(!connected.as_ref().is_err_and(ConnectError::is_unreachable));
     let stream = match connected {
         Ok(Connected::H1(stream)) => {
@@ -132,7 +132,7 @@ async fn ask(
     };
     let mut connection = H1::new(stream, limits, Arc::clone(endpoint), open);
     let request = head_for(head, backend, endpoint, route.preserve_host);
-    record.sent();
+    record.sent(now);
     let sending = connection.send(&request, Outgoing::Empty);
     let parts = until.wait(first_byte, sending).await?.map_err(|_| Rejection::Closed)?;
     record.first_byte(backend, parts.status.as_u16());

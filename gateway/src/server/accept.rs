@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::clock;
 use crate::recorder::row::Protocol;
 use crate::server::conn::Conn;
+use crate::server::socket::ClientSocket;
 use crate::server::{http, tls};
 use crate::telemetry::counters::{Closed, bump, lower, protocol_index};
 use crate::worker::Worker;
@@ -191,7 +192,8 @@ async fn connection(
     let began = clock::now();
     // Boxed, here and below: what a connection needs only for a while must not stay part of its task
     // while it is idle, and a stream that moves must not leave room for itself in every future.
-    let handshake = Box::pin(TlsAcceptor::from(Arc::clone(&acceptor.tls)).accept(socket));
+    let handshake =
+        Box::pin(TlsAcceptor::from(Arc::clone(&acceptor.tls)).accept(ClientSocket(socket)));
     let stream = tokio::time::timeout(handshake_timeout, handshake).await;
     drop(handshaking);
     let stream = match stream {

@@ -83,6 +83,9 @@ pub struct Conn {
     pub upgrade: RefCell<Option<Tunnel>>,
     /// Streams that the client reset: (count, since).
     pub resets: Cell<(u32, Instant)>,
+    /// The host that the last request named, as written and in its canonical form: the next nearly
+    /// always names it again.
+    pub host: RefCell<Option<(Box<str>, Rc<str>)>>,
     // Answers under way; see `StreamBack::given`.
     streams: RefCell<Vec<Weak<Cell<Option<Instant>>>>>,
     waker: RefCell<Option<Waker>>,
@@ -121,6 +124,7 @@ impl Conn {
             draining: Cell::new(false),
             upgrade: RefCell::new(None),
             resets: Cell::new((0, now)),
+            host: RefCell::new(None),
             streams: RefCell::default(),
             waker: RefCell::new(None),
         })

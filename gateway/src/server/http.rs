@@ -16,7 +16,6 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policies::framing::HeadLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::backends::connect::Local;
@@ -24,6 +23,7 @@ use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::{Conn, Kick};
 use crate::server::edge_io::EdgeIo;
 use crate::server::gather::Gather;
+use crate::server::socket::ClientSocket;
 use crate::telemetry::counters::{Closed, bump};
 use crate::worker::Worker;
 
@@ -110,7 +110,7 @@ fn caught<T>(worker: &Worker, poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>>
 pub async fn serve_http1(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<ClientSocket>>,
 ) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
@@ -168,7 +168,7 @@ pub async fn serve_http1(
 pub async fn serve_http2(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<ClientSocket>>,
 ) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
@@ -221,7 +221,7 @@ fn closed(conn: &Conn, failed: bool) -> Closed {
 }
 
 /// Ends our side, then reads a little of what the client still sends.
-async fn linger(mut stream: Box<TlsStream<TcpStream>>) {
+async fn linger(mut stream: Box<TlsStream<ClientSocket>>) {
     let reading = async {
         if stream.shutdown().await.is_err() {
             return;

@@ -251,7 +251,7 @@ impl Line<'_> {
 }
 
 /// An address; one of IPv4 in the clothes of IPv6 without them.
-fn ip(out: &mut Vec<u8>, address: IpAddr) {
+pub(super) fn ip(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             for (at, octet) in v4.octets().into_iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Spans of sampled requests, sent to an OpenTelemetry collector.
 //!
 //! A request runs without any span: the row it leaves knows its ids and times, and the spans are
-//! made from it afterwards, off the request path. They wait in a bounded queue and leave in batches.
+//! written from it afterwards, off the request path: at once as the bytes that are sent. They wait in a
+//! bounded queue and leave in batches.
 //! A collector that is down, slow or refuses costs spans, which are counted, and one log line a
 //! minute; nothing else (hardening F23).
 
@@ -9,26 +10,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use opentelemetry::InstrumentationScope;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use opentelemetry_sdk::Resource;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::recorder::row::Row;
 
 mod settings;
-mod transport;
-mod export;
-mod resource;
 mod spans;
 mod gen_ai;
+mod wire;
+mod waiting;
+mod export;
+mod resource;
+mod envelope;
+mod retry;
+mod transport;
+mod answer;
 #[cfg(test)]
 mod tests;
 
+use envelope::Envelope;
 use export::Export;
 pub use resource::resource;
+use retry::Destination;
 use settings::Settings;
 pub use transport::check;
+use waiting::{Lost, Waiting};
 
 /// Version of the semantic conventions that names and values follow.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
@@ -55,36 +63,24 @@ pub struct SpanCounts {
 #[derive(Clone, Debug)]
 pub struct SpanSender {
     // None where the environment switched telemetry off.
-    queue: Option<mpsc::Sender<SpanData>>,
+    waiting: Option<Arc<Waiting>>,
     counts: Arc<SpanCounts>,
-    scope: InstrumentationScope,
 }
 
 impl SpanSender {
-    /// Makes the spans of `row` and queues them, all or none. Never waits; `false` if there was no
-    /// room.
+    /// Writes the spans of `row` and queues them, all or none. Never waits for the collector; `false`
+    /// if there was no room.
     pub fn send(&self, row: &Row) -> bool {
-        let Some(queue) = &self.queue else { return true };
-        let spans = row.span_count();
-        // Room first: with a collector that is down, a full queue costs nothing.
-        let mut places = match queue.try_reserve_many(spans) {
-            Ok(places) => places,
-            Err(mpsc::error::TrySendError::Full(())) => {
-                self.counts.queue_full.fetch_add(spans as u64, Relaxed);
-                return false;
-            }
-            Err(mpsc::error::TrySendError::Closed(())) => {
-                self.counts.shutdown.fetch_add(spans as u64, Relaxed);
-                return false;
-            }
+        let Some(waiting) = &self.waiting else { return true };
+        let counts = &self.counts;
+        let taken = waiting.add(row);
+        let count = match taken {
+            Ok(()) => &counts.accepted,
+            Err(Lost::Full) => &counts.queue_full,
+            Err(Lost::Closed) => &counts.shutdown,
         };
-        self.counts.accepted.fetch_add(spans as u64, Relaxed);
-        spans::of(row, &self.scope, |span| {
-            if let Some(place) = places.next() {
-                place.send(span);
-            }
-        });
-        true
+        count.fetch_add(row.span_count() as u64, Relaxed);
+        taken.is_ok()
     }
 
     /// What became of spans so far.
@@ -137,35 +133,31 @@ pub fn spawn(
     if settings.disabled {
         let (stop, _) = oneshot::channel();
         let (_, done) = std::sync::mpsc::channel();
-        let sender =
-            SpanSender { queue: None, counts: Arc::clone(&counts), scope: resource::scope() };
+        let sender = SpanSender { waiting: None, counts: Arc::clone(&counts) };
         return Ok((sender, Shutdown { stop, done, task: None, counts }));
     }
-    // The gRPC client wants to see a runtime when it is made.
-    let (mut exporter, cause) = {
-        let _inside = runtime.enter();
-        transport::exporter(&settings)?
-    };
-    exporter.set_resource(&resource(boot));
-    Ok(start(exporter, &settings, &runtime, counts, cause))
+    let collector = transport::collector(&settings)?;
+    Ok(start(collector, &settings, &runtime, counts, &resource(boot)))
 }
 
 fn start(
-    exporter: impl SpanExporter + 'static,
+    destination: impl Destination + 'static,
     settings: &Settings,
     runtime: &Handle,
     counts: Arc<SpanCounts>,
-    cause: transport::Cause,
+    resource: &Resource,
 ) -> (SpanSender, Shutdown) {
-    let (sender, queue) = mpsc::channel(settings.queue);
+    let envelope = Envelope::new(resource, !settings.http);
+    let waiting = Arc::new(Waiting::new(settings.queue, settings.batch, envelope.room()));
     let (stop, stopped) = oneshot::channel();
     let (finished, done) = std::sync::mpsc::channel();
-    let export = Export::new(exporter, queue, settings, Arc::clone(&counts), cause);
+    let of_task = Arc::clone(&waiting);
+    let export = Export::new(destination, of_task, envelope, settings, Arc::clone(&counts));
     let task = runtime.spawn(async move {
         export.run(stopped).await;
         let _ = finished.send(());
     });
     let shutdown =
         Shutdown { stop, done, task: Some(task.abort_handle()), counts: Arc::clone(&counts) };
-    (SpanSender { queue: Some(sender), counts, scope: resource::scope() }, shutdown)
+    (SpanSender { waiting: Some(waiting), counts }, shutdown)
 }

@@ -45,14 +45,14 @@ pub(super) fn is_visible(bytes: &[u8]) -> bool {
 /// are allowed.
 #[inline]
 pub(super) fn is_text(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut suspect = 0;
-    for word in words {
+    let Some(last) = bytes.last_chunk::<8>() else { return bytes.iter().all(is_text_byte) };
+    // The last eight bytes once more, instead of those that are left one by one.
+    let suspect = bytes.as_chunks::<8>().0.iter().chain([last]).fold(0, |suspect, word| {
         let word = u64::from_ne_bytes(*word);
-        suspect |= any_below(word, 0x20) | any_below(word ^ eight(0x7f), 1);
-    }
+        suspect | any_below(word, 0x20) | any_below(word ^ eight(0x7f), 1)
+    });
     // A tab is below 0x20 too; values with tabs are rare enough to be looked at twice.
-    (suspect == 0 || words.as_flattened().iter().all(is_text_byte)) && rest.iter().all(is_text_byte)
+    suspect == 0 || bytes.iter().all(is_text_byte)
 }
 
 #[inline]

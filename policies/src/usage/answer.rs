@@ -1,210 +1,366 @@
 //! The parts of an answer, or of one event of it, that say how it went.
 //!
-//! Every member is taken as raw JSON first: a member that is of another type than expected is as
-//! good as absent and takes no other member with it.
+//! One pass over the whole document; what it finds borrows from it until it is known to be whole.
+//! A document that is not JSON to its last byte says nothing at all, so that an answer which was
+//! cut off is never read by halves; nor does one that nests more than 128 deep. Only that text is
+//! UTF-8 is asked of none but what is kept.
+//!
+//! A member that is of another type than expected is as good as absent and takes no other member
+//! with it. Parsers disagree about which of two members of one name counts, so an object that has
+//! one of those read here twice is as good as absent, too. Choices are read together or not at all.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
+use super::counts::{Counts, Written};
+use super::members::{Member, Place};
 use super::{MAX_ID, Reading};
+use crate::json::{Flaw, Scanner, Text, Visit};
 
-/// A value that is not parsed yet; `None` for null, too.
-pub(super) type Raw<'a> = Option<&'a RawValue>;
-
-/// The top level of all shapes we know, and of what they nest.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// What was found in an answer, and where in it the walk is.
+#[derive(Debug)]
 pub(super) struct Answer<'a> {
-    #[serde(borrow)]
-    id: Raw<'a>,
-    model: Raw<'a>,
-    usage: Raw<'a>,
-    /// OpenAI chat completions and completions.
-    choices: Raw<'a>,
-    /// Anthropic, at the end of JSON.
-    stop_reason: Raw<'a>,
-    /// Anthropic and the responses API: the kind of event.
-    r#type: Raw<'a>,
-    /// Anthropic: what `message_start` carries.
-    message: Raw<'a>,
-    /// Anthropic: what `message_delta` carries.
-    delta: Raw<'a>,
-    /// The responses API: what its events carry.
-    response: Raw<'a>,
-    /// The responses API: `"response"`, on the answer itself.
-    object: Raw<'a>,
-    status: Raw<'a>,
-    incomplete_details: Raw<'a>,
+    document: &'a [u8],
+    /// By [`Member`].
+    texts: [Option<Text<'a>>; Member::TEXTS],
+    /// The answer's own.
+    counts: Option<Counts>,
+    /// What all choices together say.
+    choices: Choices<'a>,
+    /// What is nested in an event, not read yet.
+    message: Option<&'a [u8]>,
+    response: Option<&'a [u8]>,
+    /// It is an object, and has no member twice.
+    sound: bool,
+
+    /// Around the place of the walk, if that is read.
+    place: Place,
+    /// So many objects and arrays deep in something else than that.
+    elsewhere: usize,
+    /// What the next value there is.
+    next: Member,
+    /// What is elsewhere, and where it began; `Other` if nobody asks.
+    passed: Member,
+    passed_from: usize,
+    /// The usage and the details in it that the walk is in.
+    usage: Place,
+    details: Member,
+    /// The members that were met in the objects around, by [`Member::bit`].
+    met: u64,
+    /// The places around in which a member was met twice, by their bits.
+    twice: u16,
+    /// The `usage` that the walk is in.
+    written: Written,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Choice<'a> {
-    #[serde(borrow)]
-    finish_reason: Raw<'a>,
-    /// Some servers count beside the choice.
-    usage: Raw<'a>,
+#[derive(Clone, Copy, Debug, Default)]
+struct Choices<'a> {
+    finish_reason: Option<Text<'a>>,
+    counts: Counts,
+    /// There is something else than choices among them, or one has a member twice.
+    flawed: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    stop_reason: Raw<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct IncompleteDetails<'a> {
-    #[serde(borrow)]
-    reason: Raw<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WrittenUsage<'a> {
-    // OpenAI chat completions, completions, embeddings.
-    #[serde(borrow)]
-    prompt_tokens: Raw<'a>,
-    completion_tokens: Raw<'a>,
-    prompt_tokens_details: Raw<'a>,
-    completion_tokens_details: Raw<'a>,
-    // The responses API and Anthropic.
-    input_tokens: Raw<'a>,
-    output_tokens: Raw<'a>,
-    input_tokens_details: Raw<'a>,
-    output_tokens_details: Raw<'a>,
-    // Anthropic.
-    cache_read_input_tokens: Raw<'a>,
-    cache_creation_input_tokens: Raw<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TokenDetails<'a> {
-    #[serde(borrow)]
-    cached_tokens: Raw<'a>,
-    reasoning_tokens: Raw<'a>,
-}
-
-impl Answer<'_> {
-    /// Adds what this says to what is known.
-    pub(super) fn read_into(&self, reading: &mut Reading) {
-        if let Some(id) = short_string(self.id) {
-            reading.usage.response_id = Some(id);
+impl<'a> Answer<'a> {
+    /// Nothing was found yet. What comes next is `next`, at this place.
+    fn new(document: &'a [u8], place: Place, next: Member) -> Self {
+        Self {
+            document,
+            texts: [None; Member::TEXTS],
+            counts: None,
+            choices: Choices::default(),
+            message: None,
+            response: None,
+            sound: false,
+            place,
+            elsewhere: 0,
+            next,
+            passed: Member::Other,
+            passed_from: 0,
+            usage: Place::Usage,
+            details: Member::Other,
+            met: 0,
+            twice: 0,
+            written: Written::default(),
         }
-        if let Some(model) = short_string(self.model) {
-            reading.usage.response_model = Some(model);
-        }
-        self.read_choices(reading);
-        if let Some(usage) = part(self.usage) {
-            read_usage(&usage, reading);
-        }
-        if let Some(reason) = short_string(self.stop_reason) {
-            reading.usage.finish_reason = Some(reason);
-        }
-        if let Some(reason) =
-            part(self.delta).and_then(|delta: Delta<'_>| short_string(delta.stop_reason))
-        {
-            reading.usage.finish_reason = Some(reason);
-        }
-        if is_text(self.object, "response") {
-            self.read_status(reading);
-        }
-
-        // An event has one answer in it, and that has none.
-        let within =
-            if is_text(self.r#type, "message_start") { self.message } else { self.response };
-        if let Some(answer) = part::<Answer<'_>>(within) {
-            Answer { message: None, response: None, ..answer }.read_into(reading);
-        }
-        let ends = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
-        reading.usage.complete |= ends.iter().any(|end| is_text(self.r#type, end));
     }
 
-    fn read_choices(&self, reading: &mut Reading) {
-        for choice in part::<Vec<Choice<'_>>>(self.choices).unwrap_or_default() {
-            if let Some(reason) = short_string(choice.finish_reason) {
-                reading.usage.finish_reason = Some(reason);
-            }
-            if let Some(usage) = part(choice.usage) {
-                read_usage(&usage, reading);
+    /// Reads a whole document. It says nothing if it is no object, or one that has a member twice.
+    pub(super) fn read(document: &'a [u8], reading: &mut Reading) -> Result<(), Flaw> {
+        let mut json = Scanner::new(document);
+        let mut answer = Self::new(document, Place::Outermost, Member::Answer);
+        json.walk(&mut answer)?;
+        json.end()?;
+        if answer.sound {
+            answer.read_into(reading);
+        }
+        Ok(())
+    }
+
+    /// Reads what stands at the beginning of this as what `usage` is. `None` if it is no object, or
+    /// one that has a member twice, or is not JSON.
+    pub(super) fn read_usage(written: &'a [u8]) -> Option<Counts> {
+        let mut answer = Self::new(written, Place::Answer, Member::Usage);
+        Scanner::new(written).walk(&mut answer).ok()?;
+        answer.counts
+    }
+
+    fn said(&self, member: Member) -> Option<Text<'a>> {
+        self.texts.get(member as usize).copied().flatten()
+    }
+
+    /// Adds what this says to what is known.
+    pub(super) fn read_into(&self, reading: &mut Reading) {
+        let usage = &mut reading.usage;
+        keep(self.said(Member::Id), &mut usage.response_id);
+        keep(self.said(Member::Model), &mut usage.response_model);
+        if !self.choices.flawed {
+            keep_reason(self.choices.finish_reason, &mut usage.finish_reason);
+            reading.counts.update(&self.choices.counts);
+        }
+        if let Some(counts) = &self.counts {
+            reading.counts.update(counts);
+        }
+        keep_reason(self.said(Member::StopReason), &mut usage.finish_reason);
+        keep_reason(self.said(Member::DeltaStopReason), &mut usage.finish_reason);
+        if self.said(Member::Object).is_some_and(|object| object.is("response")) {
+            keep_reason(self.ended_as(), &mut usage.finish_reason);
+        }
+
+        let kind = self.said(Member::Type);
+        let starts = kind.is_some_and(|kind| kind.is("message_start"));
+        if let Some(nested) = if starts { self.message } else { self.response } {
+            let mut answer = Answer::new(nested, Place::Outermost, Member::Answer);
+            if Scanner::new(nested).walk(&mut answer).is_ok() && answer.sound {
+                // An event has one answer in it, and that has none.
+                (answer.message, answer.response) = (None, None);
+                answer.read_into(reading);
             }
         }
+        let ends = ["message_stop", "response.completed", "response.incomplete", "response.failed"];
+        reading.usage.complete |= kind.is_some_and(|kind| ends.iter().any(|end| kind.is(end)));
     }
 
     /// Of the responses API: `completed`, `failed`, `cancelled`, or why it is incomplete.
-    fn read_status(&self, reading: &mut Reading) {
-        let incomplete = part(self.incomplete_details)
-            .and_then(|details: IncompleteDetails<'_>| short_string(details.reason));
-        let status = short_string(self.status)
-            .filter(|status| status != "in_progress" && status != "queued");
-        if let Some(reason) = incomplete.or(status) {
-            reading.usage.finish_reason = Some(reason);
+    fn ended_as(&self) -> Option<Text<'a>> {
+        let runs = |status: &Text<'_>| status.is("in_progress") || status.is("queued");
+        let incomplete = self.said(Member::Reason).filter(|reason| is_text(*reason));
+        incomplete.or_else(|| self.said(Member::Status).filter(|status| !runs(status)))
+    }
+}
+
+/// Notes what is read, and where the walk is. What is not read is only counted.
+impl<'a> Visit<'a> for Answer<'a> {
+    #[inline(always)]
+    fn name(&mut self, name: &[u8]) {
+        if self.elsewhere > 0 {
+            return;
+        }
+        self.next = self.place.member(name);
+        if self.next != Member::Other {
+            if self.met & self.next.bit() != 0 {
+                self.twice |= 1 << (self.place as u32);
+            }
+            self.met |= self.next.bit();
+        }
+    }
+
+    #[inline(always)]
+    fn text(&mut self, text: Text<'a>) {
+        if let Some(place) = self.texts.get_mut(self.next as usize) {
+            *place = Some(text);
+        }
+        self.choices.flawed |= self.next == Member::Choice;
+    }
+
+    #[inline(always)]
+    fn number(&mut self, number: &'a [u8]) {
+        if (Member::TEXTS..Member::TEXTS + Member::COUNTS).contains(&(self.next as usize)) {
+            self.written.note(self.next, number);
+        }
+        self.choices.flawed |= self.next == Member::Choice;
+    }
+
+    #[inline(always)]
+    fn literal(&mut self) {
+        self.choices.flawed |= self.next == Member::Choice;
+    }
+
+    #[inline(always)]
+    fn open(&mut self, object: bool, at: usize) {
+        if self.next == Member::Other {
+            self.elsewhere += 1;
+        } else {
+            self.enter(object, at);
+        }
+    }
+
+    #[inline(always)]
+    fn close(&mut self, at: usize) {
+        if self.elsewhere > 1 || self.elsewhere == 1 && self.passed == Member::Other {
+            self.elsewhere -= 1;
+        } else {
+            self.leave(at);
         }
     }
 }
 
-pub(super) fn read_usage(written: &WrittenUsage<'_>, reading: &mut Reading) {
-    let usage = &mut reading.usage;
-    let replace = |known: &mut Option<u64>, written| {
-        if let Some(count) = number(written) {
-            *known = Some(count);
+impl<'a> Answer<'a> {
+    /// An object or array begins that is the value of `next`.
+    #[inline(never)]
+    fn enter(&mut self, object: bool, at: usize) {
+        let member = std::mem::replace(&mut self.next, Member::Other);
+        let Some(place) = Place::of(member, object) else {
+            // Also what is nested in an event: it is read when its kind is known.
+            self.choices.flawed |= member == Member::Choice;
+            (self.passed, self.passed_from) = (member, at);
+            self.elsewhere = 1;
+            return;
+        };
+        self.place = place;
+        self.twice &= !(1 << (place as u32));
+        let forget = |members: &[Member]| !members.iter().fold(0, |bits, m| bits | m.bit());
+        match place {
+            Place::Choices => self.next = Member::Choice,
+            Place::Choice => {
+                self.met &= forget(&[Member::FinishReason, Member::ChoiceUsage]);
+                self.texts[Member::FinishReason as usize] = None;
+            }
+            Place::Usage | Place::ChoiceUsage => {
+                self.met &= forget(&[
+                    Member::PromptTokens,
+                    Member::CompletionTokens,
+                    Member::InputTokens,
+                    Member::OutputTokens,
+                    Member::CacheReadInputTokens,
+                    Member::CacheCreationInputTokens,
+                    Member::PromptTokensDetails,
+                    Member::CompletionTokensDetails,
+                    Member::InputTokensDetails,
+                    Member::OutputTokensDetails,
+                ]);
+                self.written = Written::default();
+                self.usage = place;
+            }
+            Place::Details => {
+                self.met &= forget(&[Member::CachedTokens, Member::ReasoningTokens]);
+                self.details = member;
+                self.written.begin_details();
+            }
+            Place::Outermost | Place::Answer | Place::Delta | Place::IncompleteDetails => {}
+        }
+    }
+
+    /// An object or array of [`Self::enter`] is over.
+    #[inline(never)]
+    fn leave(&mut self, at: usize) {
+        if self.elsewhere == 1 {
+            self.elsewhere = 0;
+            let passed = self.document.get(self.passed_from..at);
+            if self.passed == Member::Message {
+                self.message = passed;
+            } else if self.passed == Member::Response {
+                self.response = passed;
+            } else if self.passed == Member::Choice {
+                self.next = Member::Choice;
+            }
+            self.passed = Member::Other;
+            return;
+        }
+        let twice = self.twice >> (self.place as u32) & 1 == 1;
+        self.next = Member::Other;
+        self.place = match self.place {
+            Place::Outermost | Place::Answer => {
+                self.sound = !twice;
+                Place::Outermost
+            }
+            Place::Choices => Place::Answer,
+            Place::Choice => {
+                self.choices.flawed |= twice;
+                let reason = self.said(Member::FinishReason);
+                if reason.is_some_and(is_text) {
+                    self.choices.finish_reason = reason;
+                }
+                self.next = Member::Choice;
+                Place::Choices
+            }
+            Place::Usage => {
+                self.counts = (!twice).then(|| self.written.counts());
+                Place::Answer
+            }
+            Place::ChoiceUsage => {
+                if !twice {
+                    self.choices.counts.update(&self.written.counts());
+                }
+                Place::Choice
+            }
+            Place::Details => {
+                if !twice {
+                    self.written.end_details(self.details);
+                }
+                self.usage
+            }
+            Place::Delta => {
+                if twice {
+                    self.texts[Member::DeltaStopReason as usize] = None;
+                }
+                Place::Answer
+            }
+            Place::IncompleteDetails => {
+                if twice {
+                    self.texts[Member::Reason as usize] = None;
+                }
+                Place::Answer
+            }
+        };
+    }
+}
+
+/// A text that is not empty, cut at [`MAX_ID`] bytes.
+fn short(text: Text<'_>) -> Option<Cow<'_, str>> {
+    let text = text.str().ok().filter(|text| !text.is_empty())?;
+    Some(if text.len() > MAX_ID { cut(&text).into() } else { text })
+}
+
+#[cold]
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_ID)].to_owned()
+}
+
+/// Whether [`short`] gives anything. Nearly all words are ASCII, which is told at a glance.
+fn is_text(text: Text<'_>) -> bool {
+    let plain = !text.escaped && !text.written.is_empty() && text.written.is_ascii();
+    plain || short(text).is_some()
+}
+
+/// Puts the text in the place of what was known. What is repeated with each event is not copied
+/// again.
+pub(super) fn keep(text: Option<Text<'_>>, known: &mut Option<String>) {
+    let Some(text) = text else { return };
+    if known.as_ref().is_some_and(|known| text.is(known)) {
+        return;
+    }
+    if let Some(text) = short(text) {
+        *known = Some(text.into_owned());
+    }
+}
+
+/// The same for why it stopped. Nearly all answers name one of a few reasons.
+pub(super) fn keep_reason(text: Option<Text<'_>>, known: &mut Option<Cow<'static, str>>) {
+    let Some(text) = text else { return };
+    let common = match text.written.len() {
+        4 if text.is("stop") => "stop",
+        6 if text.is("length") => "length",
+        8 if text.is("end_turn") => "end_turn",
+        8 if text.is("tool_use") => "tool_use",
+        9 if text.is("completed") => "completed",
+        10 if text.is("tool_calls") => "tool_calls",
+        10 if text.is("max_tokens") => "max_tokens",
+        _ => {
+            if let Some(reason) = short(text) {
+                *known = Some(Cow::Owned(reason.into_owned()));
+            }
+            return;
         }
     };
-    replace(&mut usage.input_tokens, written.prompt_tokens);
-    replace(&mut usage.input_tokens, written.input_tokens);
-    replace(&mut usage.output_tokens, written.completion_tokens);
-    replace(&mut usage.output_tokens, written.output_tokens);
-    if written.prompt_tokens.is_none() {
-        replace(&mut reading.cache_read, written.cache_read_input_tokens);
-        replace(&mut reading.cache_created, written.cache_creation_input_tokens);
-    } else {
-        // A translating proxy: its `prompt_tokens` have these in them already.
-        replace(&mut usage.cached_input_tokens, written.cache_read_input_tokens);
-    }
-    for details in [
-        written.prompt_tokens_details,
-        written.completion_tokens_details,
-        written.input_tokens_details,
-        written.output_tokens_details,
-    ] {
-        if let Some(details) = part::<TokenDetails<'_>>(details) {
-            replace(&mut usage.cached_input_tokens, details.cached_tokens);
-            replace(&mut usage.reasoning_tokens, details.reasoning_tokens);
-        }
-    }
-}
-
-/// The raw value as a `T`, or nothing.
-pub(super) fn part<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
-}
-
-fn owned<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
-}
-
-/// A count, also one written as a float, as some servers do.
-fn number(raw: Raw<'_>) -> Option<u64> {
-    let raw = raw?;
-    owned::<u64>(raw).or_else(|| {
-        let float = owned::<f64>(raw)?;
-        let whole = float >= 0.0 && float < (1_u64 << 53) as f64 && float.fract() == 0.0;
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
-        whole.then_some(float as u64)
-    })
-}
-
-/// A string that is not empty, cut at [`MAX_ID`] bytes.
-pub(super) fn short_string(raw: Raw<'_>) -> Option<String> {
-    let mut text: String = owned(raw?)?;
-    text.truncate(text.floor_char_boundary(MAX_ID));
-    (!text.is_empty()).then_some(text)
-}
-
-/// Whether the raw value is this string, written without escapes.
-fn is_text(raw: Raw<'_>, text: &str) -> bool {
-    raw.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"')) == Some(text)
+    *known = Some(Cow::Borrowed(common));
 }

@@ -4,7 +4,7 @@
 //! may come first, the `data` lines of an event are joined by LF, and an empty line ends it. Other
 //! fields and comments are passed over without being kept.
 
-use super::held::Held;
+use super::held::{Data, Held, MAX_WHOLE};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const DATA: &[u8] = b"data:";
@@ -38,7 +38,7 @@ enum Line {
 
 impl EventStream {
     /// Takes the next bytes and hands over the data of each event that ends in them.
-    pub(super) fn feed(&mut self, chunk: &[u8], event: &mut impl FnMut(&Held)) {
+    pub(super) fn feed(&mut self, chunk: &[u8], event: &mut impl FnMut(Data<'_>)) {
         let mut rest = chunk;
         while let Some(&byte) = rest.first() {
             if std::mem::take(&mut self.after_cr) && byte == b'\n' {
@@ -52,6 +52,13 @@ impl EventStream {
                 continue;
             }
             match self.line {
+                Line::Field(0)
+                    if !self.has_data
+                        && let Some((data, after)) = whole_event(rest) =>
+                {
+                    event(Data::Whole(data));
+                    rest = after;
+                }
                 Line::Mark => {
                     if byte == BYTE_ORDER_MARK[self.mark] {
                         self.mark += 1;
@@ -95,7 +102,7 @@ impl EventStream {
 
     /// The stream is over. The standard drops an event that no empty line ended; servers that
     /// forget the last line end are too common for that.
-    pub(super) fn end(&mut self, event: &mut impl FnMut(&Held)) {
+    pub(super) fn end(&mut self, event: &mut impl FnMut(Data<'_>)) {
         self.dispatch(event);
     }
 
@@ -106,7 +113,7 @@ impl EventStream {
         self.has_data = true;
     }
 
-    fn end_line(&mut self, event: &mut impl FnMut(&Held)) {
+    fn end_line(&mut self, event: &mut impl FnMut(Data<'_>)) {
         match std::mem::replace(&mut self.line, Line::Field(0)) {
             Line::Field(0) => self.dispatch(event),
             Line::Mark if self.mark == 0 => self.dispatch(event),
@@ -116,11 +123,21 @@ impl EventStream {
         }
     }
 
-    fn dispatch(&mut self, event: &mut impl FnMut(&Held)) {
+    fn dispatch(&mut self, event: &mut impl FnMut(Data<'_>)) {
         if !self.data.is_empty() {
-            event(&self.data);
+            event(self.data.data());
         }
         self.data.clear();
         self.has_data = false;
     }
+}
+
+/// The data of the event that begins here, and what comes after it, if it is a single line, is all
+/// here, and ends as nearly all do: then there is no need to keep it.
+fn whole_event(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = rest.strip_prefix(DATA)?;
+    let line = line.strip_prefix(b" ").unwrap_or(line);
+    let (data, after) = line.split_at(memchr::memchr2(b'\n', b'\r', line)?);
+    let after = after.strip_prefix(b"\n\n").or_else(|| after.strip_prefix(b"\r\n\r\n"))?;
+    (!data.is_empty() && data.len() <= MAX_WHOLE).then_some((data, after))
 }

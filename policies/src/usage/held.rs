@@ -9,6 +9,17 @@ pub(super) const MAX_TAIL: usize = 8 * 1024;
 /// And so many from the beginning.
 const MAX_HEAD: usize = 256;
 
+/// Data that came together: all of it, or its two ends when there was too much.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Data<'a> {
+    Whole(&'a [u8]),
+    /// The first [`MAX_HEAD`] bytes, and the last, at most [`MAX_TAIL`].
+    Ends {
+        head: &'a [u8],
+        tail: &'a [u8],
+    },
+}
+
 /// A buffer that never holds more than [`MAX_WHOLE`] bytes.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -40,19 +51,14 @@ impl Held {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// All bytes, if they are all here.
-    pub(super) fn whole(&self) -> Option<&[u8]> {
-        (!self.cut).then_some(&self.bytes)
-    }
-
-    /// The first bytes of what was cut.
-    pub(super) fn head(&self) -> &[u8] {
-        &self.head
-    }
-
-    /// The last bytes, at most [`MAX_TAIL`].
-    pub(super) fn tail(&self) -> &[u8] {
-        &self.bytes[self.bytes.len().saturating_sub(MAX_TAIL)..]
+    /// What is held.
+    pub(super) fn data(&self) -> Data<'_> {
+        if self.cut {
+            let tail = &self.bytes[self.bytes.len().saturating_sub(MAX_TAIL)..];
+            Data::Ends { head: &self.head, tail }
+        } else {
+            Data::Whole(&self.bytes)
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,6 +6,8 @@
 //! begin. It steps over strings as a whole, so that text which looks like JSON does not deceive
 //! it; for the rest it does not mind whether the data is JSON.
 
+use crate::json::plain;
+
 /// What an event shows without being parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Signs {
@@ -40,12 +42,16 @@ pub(super) fn scan(data: &[u8]) -> Signs {
                 }
                 at = skip_space(data, at + 1);
                 let value = &data[at..];
-                match text {
-                    b"usage" => signs.worth_parsing |= value.starts_with(b"{"),
-                    b"finish_reason" | b"stop_reason" => {
+                // The length comes first, so that a name is compared with one or two others only.
+                match text.len() {
+                    5 if text == b"usage" => signs.worth_parsing |= value.starts_with(b"{"),
+                    13 if text == b"finish_reason" => {
                         signs.worth_parsing |= value.starts_with(b"\"");
                     }
-                    b"type" if depth == 1 => {
+                    11 if text == b"stop_reason" => {
+                        signs.worth_parsing |= value.starts_with(b"\"");
+                    }
+                    4 if depth == 1 && text == b"type" => {
                         let of_kind =
                             |kind: &[u8]| value.get(1..).is_some_and(|v| v.starts_with(kind));
                         signs.worth_parsing |= of_kind(b"message_st");
@@ -58,10 +64,17 @@ pub(super) fn scan(data: &[u8]) -> Signs {
                             signs.worth_parsing |= signs.ends;
                         }
                     }
-                    b"content" | b"text" | b"delta" | b"arguments" | b"partial_json"
-                    | b"thinking" | b"reasoning_content" | b"reasoning" | b"refusal" => {
-                        signs.content |= value.starts_with(b"\"") && !value.starts_with(b"\"\"");
+                    4 if text == b"text" => signs.content |= has_text(value),
+                    5 if text == b"delta" => signs.content |= has_text(value),
+                    7 if text == b"content" || text == b"refusal" => {
+                        signs.content |= has_text(value);
                     }
+                    8 if text == b"thinking" => signs.content |= has_text(value),
+                    9 if text == b"arguments" || text == b"reasoning" => {
+                        signs.content |= has_text(value);
+                    }
+                    12 if text == b"partial_json" => signs.content |= has_text(value),
+                    17 if text == b"reasoning_content" => signs.content |= has_text(value),
                     _ => {}
                 }
             }
@@ -73,17 +86,34 @@ pub(super) fn scan(data: &[u8]) -> Signs {
 }
 
 /// The place of the quote that ends the string whose text begins at `at`.
-pub(super) fn end_of_string(data: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+pub(super) fn end_of_string(data: &[u8], at: usize) -> Option<usize> {
+    let end = plain(data, at);
+    if data.get(end) == Some(&b'"') { Some(end) } else { end_of_escaped(data, end) }
+}
+
+#[inline(never)]
+fn end_of_escaped(data: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        at += memchr::memchr2(b'"', b'\\', data.get(at..)?)?;
-        if data[at] == b'"' {
-            return Some(at);
+        match data.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            // A control character: not JSON, but that is not asked here.
+            _ => at += 1,
         }
-        at += 2;
+        at = plain(data, at);
     }
 }
 
-fn skip_space(data: &[u8], at: usize) -> usize {
-    let space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-    at + data[at..].iter().take_while(space).count()
+/// Whether it begins with a string that is not empty.
+fn has_text(value: &[u8]) -> bool {
+    value.starts_with(b"\"") && !value.starts_with(b"\"\"")
+}
+
+#[inline]
+fn skip_space(data: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = data.get(at) {
+        at += 1;
+    }
+    at
 }

@@ -5,40 +5,39 @@
 //! own usage and JSON that the model wrote and an API passes on as JSON.
 
 use memchr::memmem;
-use serde_json::value::RawValue;
 
 use super::Reading;
-use super::answer::{WrittenUsage, part, read_usage, short_string};
+use super::answer::{Answer, keep, keep_reason};
 use super::scan::end_of_string;
+use crate::json::{Scanner, Text};
 
 /// Reads usage, model and reason to stop; whether there was usage, and the answer therefore whole.
 ///
 /// * `around`: how many objects stand around the answer: one in events of the responses API.
 pub(super) fn read(tail: &[u8], around: usize, reading: &mut Reading) -> bool {
     let level = around + 1;
-    let Some(usage) = last_value(tail, b"\"usage\"", level).and_then(|raw| part(Some(raw))) else {
+    let usage = last_value(tail, b"\"usage\"", level);
+    let Some(counts) = usage.and_then(Answer::read_usage) else {
         return false;
     };
-    let usage: WrittenUsage<'_> = usage;
-    read_usage(&usage, reading);
+    reading.counts.update(&counts);
 
-    if let Some(model) = short_string(last_value(tail, b"\"model\"", level)) {
-        reading.usage.response_model = Some(model);
-    }
+    let text = |name, level| -> Option<Text<'_>> {
+        Scanner::new(last_value(tail, name, level)?).text().ok()?
+    };
+    keep(text(b"\"model\"", level), &mut reading.usage.response_model);
     // OpenAI's stands in a choice in the list of choices.
-    let reason = last_value(tail, b"\"finish_reason\"", level + 2)
-        .or_else(|| last_value(tail, b"\"stop_reason\"", level));
-    if let Some(reason) = short_string(reason) {
-        reading.usage.finish_reason = Some(reason);
-    }
+    let reason = text(b"\"finish_reason\"", level + 2).or_else(|| text(b"\"stop_reason\"", level));
+    keep_reason(reason, &mut reading.usage.finish_reason);
     true
 }
 
-/// The value of the last member of this name that stands `level` objects and arrays deep.
+/// The last member of this name that stands `level` objects and arrays deep: its value and all that
+/// follows.
 ///
 /// A quote inside a string is escaped, so that a name between bare quotes is never text, except
 /// at the end of text, right after an escaped quote; that one is passed over.
-fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<&'a RawValue> {
+fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<&'a [u8]> {
     memmem::rfind_iter(tail, name)
         .filter(|place| {
             let escapes = tail[..*place].iter().rev().take_while(|byte| **byte == b'\\').count();
@@ -46,9 +45,6 @@ fn last_value<'a>(tail: &'a [u8], name: &[u8], level: usize) -> Option<&'a RawVa
         })
         .filter_map(|place| tail[place + name.len()..].trim_ascii_start().strip_prefix(b":"))
         .find(|rest| closes(rest) == Some(level))
-        .and_then(|rest| {
-            serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>().next()?.ok()
-        })
 }
 
 /// How many objects and arrays the rest of a document closes that were open before it; `None` if

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod oracle;
+
 fn read(kind: BodyKind, body: impl AsRef<[u8]>) -> Usage {
     let mut reader = UsageReader::new(kind);
     reader.feed(body.as_ref());
@@ -25,7 +27,7 @@ fn counts(usage: &Usage) -> [Option<u64>; 4] {
 fn named(reason: &str, model: &str, id: &str) -> Usage {
     let kept = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Usage {
-        finish_reason: kept(reason),
+        finish_reason: kept(reason).map(Cow::Owned),
         response_model: kept(model),
         response_id: kept(id),
         complete: true,
@@ -329,6 +331,79 @@ fn members_of_another_type_are_as_good_as_absent() {
 }
 
 #[test]
+fn an_object_that_has_a_member_twice_is_not_read() {
+    let check = |body: &str, input, output| {
+        let usage = json(body);
+        assert_eq!(counts(&usage)[..2], [input, output], "{body}");
+        assert!(usage.complete, "{body}");
+    };
+    let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":2}"#;
+    check(&format!("{{{usage}}}"), Some(1), Some(2));
+    check(&format!("{{{usage},{usage}}}"), None, None);
+    check(&format!(r#"{{"model":"a",{usage},"mod\u0065l":null}}"#), None, None);
+    check(&format!(r#"{{"x":1,"x":2,{usage}}}"#), Some(1), Some(2));
+    check(r#"{"usage":{"prompt_tokens":1,"prompt_tokens":1},"id":"a"}"#, None, None);
+    check(&format!(r#"{{"choices":[{{{usage}}},{{"usage":1,"usage":1}}]}}"#), None, None);
+    check(&format!(r#"{{"choices":[{{{usage}}},{{"index":1,"index":1}}]}}"#), Some(1), Some(2));
+    check(&format!(r#"{{"choices":[{{{usage}}},7]}}"#), None, None);
+    check(&format!(r#"{{"response":{{{usage},"id":1,"id":2}}}}"#), None, None);
+    let details =
+        r#""input_tokens":3,"input_tokens_details":{"cached_tokens":1,"cached_tokens":1}"#;
+    check(&format!(r#"{{"usage":{{{details}}}}}"#), Some(3), None);
+    assert_eq!(json(format!(r#"{{"usage":{{{details}}}}}"#)).cached_input_tokens, None);
+}
+
+#[test]
+fn what_is_not_json_says_nothing_wherever_it_goes_wrong() {
+    let body = |x: &str| format!(r#"{{"id":"a","usage":{{"prompt_tokens":1}},"x":{x}}}"#);
+    for sound in ["1", "[1,{\"a\":[]}]", "\"\\ud800\"", "-1.5e+3", "1e999", "{\"\\ud800\":1}"] {
+        assert_eq!(json(body(sound)).input_tokens, Some(1), "{sound}");
+    }
+    for flawed in [
+        "",
+        "01",
+        "1.",
+        "+1",
+        "nul",
+        "[1,]",
+        "[1}",
+        "{1}",
+        "{\"a\"}",
+        "\"\\x\"",
+        "\"\n\"",
+        "1,",
+        "1}",
+        "{\"a\":1,}",
+        "[[1]",
+        "\"\\u12\"",
+    ] {
+        assert_eq!(json(body(flawed)), Usage::default(), "{flawed}");
+    }
+    // Nobody keeps this text, so nobody minds that it is none.
+    let mut bytes = body("\"\u{e4}\"").into_bytes();
+    bytes.remove(bytes.len() - 3);
+    assert!(std::str::from_utf8(&bytes).is_err());
+    assert_eq!(json(bytes).input_tokens, Some(1));
+    // What would be kept and is no text is as good as absent.
+    let usage = json(b"{\"id\":\"\xff\",\"model\":\"\\ud800\",\"usage\":{\"prompt_tokens\":1}}");
+    assert_eq!(usage.input_tokens, Some(1));
+    assert_eq!((usage.response_id, usage.response_model), (None, None));
+}
+
+#[test]
+fn no_depth_of_nesting_does_harm() {
+    let body = |levels: usize| {
+        let nested = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        format!(r#"{{"x":{nested},"usage":{{"prompt_tokens":1}}}}"#)
+    };
+    assert_eq!(json(body(100)).input_tokens, Some(1));
+    assert_eq!(json(body(100_000)), Usage::default());
+    for unclosed in ["{\"response\":", "{\"choices\":[", "{\"usage\":", "{\"x\":", "["] {
+        assert_eq!(json(unclosed.repeat(20_000)), Usage::default());
+    }
+}
+
+#[test]
 fn identifiers_are_cut_between_characters() {
     let usage =
         json(format!(r#"{{"id":"{}","model":"{}"}}"#, "i".repeat(129), "\u{e4}".repeat(65)));
@@ -387,6 +462,22 @@ fn other_bodies_are_not_read() {
     assert_eq!(json("[1]"), Usage { complete: true, ..Usage::default() });
     assert_eq!(json(&CHAT[..CHAT.len() - 1]), Usage::default());
     assert_eq!(json(""), Usage::default());
+}
+
+#[test]
+fn what_follows_a_whole_answer_may_only_be_white_space() {
+    let in_two = |rest: &str| {
+        let mut reader = UsageReader::new(BodyKind::Json);
+        reader.feed(CHAT.as_bytes());
+        reader.feed(rest.as_bytes());
+        reader.feed(b"\n");
+        reader.finish()
+    };
+    assert_eq!(in_two(" \r\n"), json(CHAT));
+    for rest in ["x", "{}", CHAT] {
+        assert_eq!(in_two(rest), Usage::default());
+        assert_eq!(json([CHAT, rest].concat()), Usage::default());
+    }
 }
 
 #[test]

@@ -53,7 +53,11 @@ impl Check<'_> {
             }
             if kind != written::MetricKind::Number {
                 let what = format!("{label}: {member} bounds numbers, and its kind is another");
-                self.problem(&bound.span, what, format!("take {member} away, or kind = \"number\""));
+                self.problem(
+                    &bound.span,
+                    what,
+                    format!("take {member} away, or kind = \"number\""),
+                );
             }
         }
         if let (Some(least), Some(most), Some(max)) = (least, most, &max)

@@ -32,6 +32,8 @@ pub(super) struct Times {
     first_byte: Option<Instant>,
     /// When the first piece of body went to the client.
     first_out: Option<Instant>,
+    /// When the request was over, where that was read off the clock already.
+    pub(super) over: Option<Instant>,
 }
 
 impl Record {
@@ -41,10 +43,10 @@ impl Record {
         self.row().t_auth = Micros::of(took);
     }
 
-    /// An attempt begins at `endpoint`.
-    pub fn attempt(&mut self, backend: &Backend, endpoint: &Endpoint) {
+    /// An attempt begins at `endpoint`, and with that the one before it is over.
+    pub fn attempt(&mut self, backend: &Backend, endpoint: &Endpoint, now: Instant) {
         if self.row().attempts > 0 {
-            self.attempt_lost();
+            self.attempt_lost(now);
         }
         let row = self.row();
         row.backend = Some(backend.name);
@@ -53,8 +55,7 @@ impl Record {
     }
 
     /// Another attempt follows the present one, which becomes an earlier one.
-    fn attempt_lost(&mut self) {
-        let now = clock::now();
+    fn attempt_lost(&mut self, now: Instant) {
         let started = self.started;
         let times = &mut self.times;
         if let Some(sent) = times.sent.take() {
@@ -86,22 +87,22 @@ impl Record {
     }
 
     /// The attempt waits for a connection from now on.
-    pub fn connecting(&mut self) -> Instant {
-        let now = clock::now();
+    pub fn connecting(&mut self, now: Instant) -> Instant {
         self.times.began = Some(now);
         now
     }
 
-    /// The wait is over, well or not.
-    pub fn connected(&mut self) {
+    /// The wait is over, well or not; when.
+    pub fn connected(&mut self) -> Instant {
+        let now = clock::now();
         if let Some(began) = self.times.began {
-            self.times.connect += began.elapsed();
+            self.times.connect += now.saturating_duration_since(began);
         }
+        now
     }
 
-    /// The request goes onto the connection.
-    pub fn sent(&mut self) -> Instant {
-        let now = clock::now();
+    /// The request goes onto the connection at `now`, which it gives back.
+    pub fn sent(&mut self, now: Instant) -> Instant {
         self.times.sent = Some(now);
         self.times.began.get_or_insert(now);
         now
@@ -112,8 +113,8 @@ impl Record {
         self.times.written = at;
     }
 
-    /// The head of the response came, from `backend`.
-    pub fn first_byte(&mut self, backend: &Backend, status: u16) {
+    /// The head of the response came, from `backend`; when.
+    pub fn first_byte(&mut self, backend: &Backend, status: u16) -> Instant {
         let now = clock::now();
         self.times.first_byte = Some(now);
         self.row().upstream_status = status;
@@ -121,6 +122,17 @@ impl Record {
             let counts = &backend.life.counts[self.cx.worker.id];
             counts.first_byte.add(now.saturating_duration_since(sent));
         }
+        now
+    }
+
+    /// When the head of the response came; now, if that is not known.
+    pub fn answered_at(&self) -> Instant {
+        self.times.first_byte.unwrap_or_else(clock::now)
+    }
+
+    /// The request is over at `now`: the clock need not be read again.
+    pub fn over(&mut self, now: Instant) {
+        self.times.over = Some(now);
     }
 
     /// The answer is an event stream.
@@ -131,11 +143,9 @@ impl Record {
         }
     }
 
-    /// The first piece of body goes to the client.
-    pub fn first_out(&mut self) {
-        if self.times.first_out.is_none() {
-            self.times.first_out = Some(clock::now());
-        }
+    /// A piece of body goes to the client at `now`; the first counts.
+    pub fn first_out(&mut self, now: Instant) {
+        self.times.first_out.get_or_insert(now);
     }
 
     /// An attempt ended: counted with its backend.

@@ -27,9 +27,7 @@ fn asked(outcome: Value) -> Asked {
         experiment,
         variant,
         revision: outcome.get("experiment.revision").and_then(Value::as_u64).unwrap_or(0),
-        unit_hash: text("unit.hash")
-            .and_then(|hex| u64::from_str_radix(hex, 16).ok())
-            .unwrap_or(0),
+        unit_hash: text("unit.hash").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
         eligible: outcome.get("assignment.eligible").and_then(Value::as_bool).unwrap_or(false),
         asked_by: None,
     };

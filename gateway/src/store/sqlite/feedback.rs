@@ -27,16 +27,8 @@ pub(super) fn add(
     let mut added = Vec::with_capacity(rows.len());
     for row in rows {
         // Field by field, so that a new one does not compile until it is kept.
-        let FeedbackRow {
-            request_id,
-            metric,
-            key_id,
-            id,
-            value,
-            segment,
-            received_at,
-            exposure,
-        } = row;
+        let FeedbackRow { request_id, metric, key_id, id, value, segment, received_at, exposure } =
+            row;
         let (kind, number, text) = match value {
             FeedbackValue::Bool(yes) => (0, Some(f64::from(u8::from(*yes))), None),
             FeedbackValue::Number(number) => (1, Some(*number), None),

@@ -1,13 +1,18 @@
 //! Brings the schema up to date: numbered files, forward only, one transaction each (D9).
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::Fault;
+use super::{Fault, outcomes};
 use crate::store::StoreError;
 
-/// Number `i` makes schema `i + 1` of schema `i`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0003.sql")];
+type Rest = fn(&Transaction<'_>) -> Result<(), Fault>;
+
+/// Number `i` makes schema `i + 1` of schema `i`: what its file says, then what SQL cannot.
+const MIGRATIONS: &[(&str, Rest)] = &[
+    (include_str!("../migrations/0001.sql"), |_| Ok(())),
+    (include_str!("../migrations/0002.sql"), outcomes::move_from_schema_1),
+    (include_str!("../migrations/0003.sql"), |_| Ok(())),
+];
 
 /// The schema this version writes.
 pub(super) fn known() -> u32 {
@@ -30,8 +35,9 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), Fault> {
         // Asked again under the lock: another process may have been faster.
         let from = version(&transaction)?;
         let next = usize::try_from(from).ok().and_then(|from| MIGRATIONS.get(from));
-        let Some(sql) = next else { continue };
+        let Some((sql, rest)) = next else { continue };
         transaction.execute_batch(sql)?;
+        rest(&transaction)?;
         transaction.pragma_update(None, "user_version", from + 1)?;
         transaction.commit()?;
     }

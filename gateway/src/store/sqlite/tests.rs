@@ -13,6 +13,7 @@ use crate::recorder::row::Micros;
 use crate::store::{Source, State};
 
 mod opening;
+mod earlier;
 mod changes;
 mod audit;
 mod outcomes;

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::Instant as Deadline;
 
 use super::SpanCounts;
+use super::envelope::Envelope;
+use super::retry::{self, Destination};
 use super::settings::Settings;
-use super::transport::Cause;
+use super::waiting::{Batch, State, Waiting};
 use crate::clock;
 use crate::telemetry::logs::{Severity, event};
 
@@ -18,78 +20,94 @@ use crate::telemetry::logs::{Severity, event};
 const QUIET: Duration = Duration::from_secs(60);
 
 /// The task that empties the queue.
-pub(super) struct Export<E> {
-    exporter: E,
-    queue: mpsc::Receiver<SpanData>,
-    batch: usize,
+pub(super) struct Export<D> {
+    destination: D,
+    waiting: Arc<Waiting>,
+    envelope: Envelope,
     delay: Duration,
     timeout: Duration,
+    answer: Duration,
     counts: Arc<SpanCounts>,
     // When a failure was last told, and how many spans were lost since.
     said: Option<Instant>,
     lost: u64,
-    cause: Cause,
 }
 
-impl<E: SpanExporter> Export<E> {
-    /// Takes spans from `queue` to `exporter`.
+impl<D> Drop for Export<D> {
+    /// However it ends, nothing waits for it any more.
+    fn drop(&mut self) {
+        self.waiting.close();
+    }
+}
+
+impl<D: Destination> Export<D> {
+    /// Takes spans from `waiting` to `destination`.
     pub(super) fn new(
-        exporter: E,
-        queue: mpsc::Receiver<SpanData>,
+        destination: D,
+        waiting: Arc<Waiting>,
+        envelope: Envelope,
         settings: &Settings,
         counts: Arc<SpanCounts>,
-        cause: Cause,
     ) -> Self {
-        let &Settings { batch, delay, timeout, .. } = settings;
-        Self { exporter, queue, batch, delay, timeout, counts, said: None, lost: 0, cause }
+        let &Settings { delay, timeout, answer, .. } = settings;
+        Self { destination, waiting, envelope, delay, timeout, answer, counts, said: None, lost: 0 }
     }
 
     /// Works until it is told to stop and the queue is empty.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        // A closed queue still gives what is in it, then nothing.
         let mut open = true;
+        let mut full_by = None;
         loop {
-            let mut spans = Vec::with_capacity(self.batch);
-            let mut full_by = None;
-            while spans.len() < self.batch {
-                let room = self.batch - spans.len();
-                let late = async {
-                    match full_by {
-                        Some(at) => tokio::time::sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    _ = &mut stop, if open => {
-                        open = false;
-                        self.queue.close();
-                    }
-                    came = self.queue.recv_many(&mut spans, room) => {
-                        if came == 0 {
-                            break;
-                        }
-                        full_by.get_or_insert_with(|| tokio::time::Instant::now() + self.delay);
-                    }
-                    () = late => break,
+            match self.waiting.state() {
+                State::Over => return,
+                State::Empty => full_by = None,
+                State::Some => {
+                    full_by.get_or_insert_with(|| Deadline::now() + self.delay);
+                }
+                State::Full => {
+                    full_by = None;
+                    self.export().await;
+                    continue;
                 }
             }
-            if spans.is_empty() {
-                return;
+            let late = async {
+                match full_by {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = &mut stop, if open => {
+                    open = false;
+                    // What waits still leaves.
+                    self.waiting.close();
+                }
+                () = self.waiting.changed() => {}
+                () = late => {
+                    full_by = None;
+                    self.export().await;
+                }
             }
-            self.export(spans).await;
         }
     }
 
-    async fn export(&mut self, spans: Vec<SpanData>) {
-        let count = spans.len() as u64;
-        match tokio::time::timeout(self.timeout, self.exporter.export(spans)).await {
+    /// Sends the next batch.
+    async fn export(&mut self) {
+        let Some(Batch { bytes, spans }) = self.waiting.take() else { return };
+        let count = spans as u64;
+        let mut body = self.envelope.close(bytes);
+        let sent = retry::send(&mut self.destination, &body, self.answer);
+        match tokio::time::timeout(self.timeout, sent).await {
             Ok(Ok(())) => {
                 self.counts.exported.fetch_add(count, Relaxed);
             }
-            Ok(Err(error)) => self.failed(count, &error.to_string()),
+            Ok(Err(refused)) => self.failed(count, &refused.why),
             Err(_) => self.failed(count, "the collector did not answer in time"),
         }
+        // The same memory for the next one, if nobody holds it any more.
+        body.clear();
+        self.waiting.recycle(body.into());
     }
 
     fn failed(&mut self, count: u64, error: &str) {
@@ -99,10 +117,6 @@ impl<E: SpanExporter> Export<E> {
             return;
         }
         self.said = Some(clock::now());
-        let error = match self.cause.lock().take() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_owned(),
-        };
         event(
             Severity::Warn,
             "weir.telemetry.export_failed",

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use opentelemetry::{Array, StringValue, Value};
-
-use super::spans::{Attributes, MOST_TEXT};
+use super::spans::{MOST_TEXT, text};
+use super::wire::{SpanWriter, key};
 use crate::recorder::row::Row;
 
 /// `gen_ai.operation.name` and `gen_ai.provider.name` by the shape of the API. The provider is the
@@ -28,34 +27,33 @@ pub(super) fn operation(path: &str) -> Option<(&'static str, &'static str)> {
 
 /// What was asked.
 pub(super) fn request(
-    model: &'static str,
+    model: &str,
     operation: &'static str,
     provider: &'static str,
-    attributes: &mut Attributes,
+    span: &mut SpanWriter<'_>,
 ) {
-    attributes.put("gen_ai.operation.name", operation);
-    attributes.put("gen_ai.provider.name", provider);
-    attributes.put("gen_ai.request.model", model);
+    span.text(key!("gen_ai.operation.name"), operation);
+    span.text(key!("gen_ai.provider.name"), provider);
+    span.text(key!("gen_ai.request.model"), model);
 }
 
 /// What was answered.
-pub(super) fn response(row: &Row, attributes: &mut Attributes) {
-    attributes.text("gen_ai.response.model", &row.response_model, MOST_TEXT);
+pub(super) fn response(row: &Row, span: &mut SpanWriter<'_>) {
+    text(span, key!("gen_ai.response.model"), &row.response_model, MOST_TEXT);
     if !row.finish_reason.is_empty() {
-        let reasons = vec![StringValue::from(row.finish_reason.clone())];
-        attributes.put("gen_ai.response.finish_reasons", Value::Array(Array::String(reasons)));
+        span.texts(key!("gen_ai.response.finish_reasons"), &row.finish_reason);
     }
     if row.stream {
-        attributes.put("gen_ai.request.stream", true);
+        span.flag(key!("gen_ai.request.stream"), true);
         if let Some(micros) = row.t_first_token.get() {
             let seconds = Duration::from_micros(micros).as_secs_f64();
-            attributes.put("gen_ai.response.time_to_first_chunk", seconds);
+            span.fraction(key!("gen_ai.response.time_to_first_chunk"), seconds);
         }
     }
     if let Some(tokens) = row.input_tokens {
-        attributes.number("gen_ai.usage.input_tokens", tokens);
+        span.number(key!("gen_ai.usage.input_tokens"), tokens);
     }
     if let Some(tokens) = row.output_tokens {
-        attributes.number("gen_ai.usage.output_tokens", tokens);
+        span.number(key!("gen_ai.usage.output_tokens"), tokens);
     }
 }

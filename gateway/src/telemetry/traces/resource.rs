@@ -1,6 +1,6 @@
 //! The process that spans and metrics come from.
 
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 
@@ -28,13 +28,5 @@ pub fn resource(boot: [u8; 16]) -> Resource {
     builder
         .with_attribute(KeyValue::new("service.instance.id", hex(&boot)))
         .with_schema_url([], SCHEMA_URL)
-        .build()
-}
-
-/// Who made the spans.
-pub(super) fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder("weir")
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url(SCHEMA_URL)
         .build()
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 /// Spans that may wait, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise.
 const QUEUE: usize = 8_192;
 /// Spans of one batch, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise.
@@ -32,6 +34,8 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     /// Longest answer to one request.
     pub(super) answer: Duration,
+    /// What requests say besides, as a rule a credential.
+    pub(super) headers: HeaderMap,
 }
 
 impl Settings {
@@ -102,8 +106,44 @@ impl Settings {
                 .and_then(|text| text.trim().parse().ok())
                 .filter(|n| *n > 0)
                 .map_or(ANSWER, Duration::from_millis),
+            headers: either("HEADERS").map(|text| headers(&text)).unwrap_or_default(),
         })
     }
+}
+
+/// Headers as the environment gives them: `name=value` with commas between, values percent-encoded.
+/// What is none is left out.
+fn headers(text: &str) -> HeaderMap {
+    let pairs = text.split(',').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let name = HeaderName::try_from(name.trim()).ok()?;
+        let value = value.trim();
+        let decoded = percent_decoded(value.as_bytes());
+        let mut value = HeaderValue::from_bytes(decoded.as_deref().unwrap_or(value.as_bytes()))
+            .ok()
+            .filter(|value| !value.is_empty())?;
+        value.set_sensitive(true);
+        Some((name, value))
+    });
+    pairs.collect()
+}
+
+/// `text` without its percent-encoding; `None` if it is not encoded so.
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let (digits, behind) = rest.split_first_chunk::<2>()?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        out.push(u8::try_from(digit(digits[0])? << 4 | digit(digits[1])?).ok()?);
+        rest = behind;
+    }
+    String::from_utf8(out).ok().map(String::into_bytes)
 }
 
 #[cfg(test)]
@@ -161,9 +201,36 @@ mod tests {
                 delay: Duration::from_millis(250),
                 timeout: EXPORT,
                 answer: Duration::from_millis(2_500),
+                headers: HeaderMap::new(),
             }
         );
         let settings = Settings::of("https://otel:4317", &variables).unwrap();
         assert_eq!((settings.tls, settings.certificate), (true, Some("/etc/ca.pem".into())));
+    }
+
+    #[test]
+    fn headers_are_read_as_the_environment_writes_them_and_are_not_shown() {
+        let told = |text: &str| -> Vec<(String, String)> {
+            let headers = headers(text);
+            let pairs = headers.iter();
+            pairs.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into())).collect()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            told(" Api-Key = s3cr%65t%3D , x-a=b=c,, none, =v, empty= , bad name=v"),
+            [pair("api-key", "s3cret="), pair("x-a", "b=c")]
+        );
+        // What is not encoded stays as it is.
+        assert_eq!(
+            told("a=100%,b=%zz,c=%ff"),
+            [pair("a", "100%"), pair("b", "%zz"), pair("c", "%ff")]
+        );
+        assert!(!format!("{:?}", headers("api-key=s3cret")).contains("s3cret"));
+        let of = |named: &'static str| {
+            let variable = |name: &str| (name == named).then(|| "a=b".to_owned());
+            Settings::of("http://otel:4317", &variable).unwrap().headers.len()
+        };
+        assert_eq!(of("OTEL_EXPORTER_OTLP_HEADERS"), 1);
+        assert_eq!(of("OTEL_EXPORTER_OTLP_TRACES_HEADERS"), 1);
     }
 }

@@ -12,13 +12,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1 as proto;
-use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use policies::outcome::{Flag, Outcome};
 use prost::Message;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
+use super::retry::Refused;
 use super::settings::BATCH;
 use super::*;
 use crate::clock;
@@ -199,12 +200,9 @@ fn text_of(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue], key:
 /// Sends three requests to a collector; what it got, in one batch.
 fn sent(settings: &Settings, runtime: &tokio::runtime::Runtime) -> Arc<SpanCounts> {
     let counts = Arc::<SpanCounts>::default();
-    let (mut exporter, cause) = {
-        let _inside = runtime.enter();
-        transport::exporter(settings).unwrap()
-    };
-    exporter.set_resource(&resource([0x5a; 16]));
-    let (sender, shutdown) = start(exporter, settings, runtime.handle(), counts, cause);
+    let collector = transport::collector(settings).unwrap();
+    let resource = resource([0x5a; 16]);
+    let (sender, shutdown) = start(collector, settings, runtime.handle(), counts, &resource);
     assert!(sender.send(&served()));
     assert!(sender.send(&Row { attempts: 0, ..served() }));
     shutdown.shutdown();
@@ -332,13 +330,14 @@ struct Scripted {
     hangs: bool,
 }
 
-impl SpanExporter for Scripted {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        self.batches.lock().unwrap().push(batch.len());
+impl Destination for Scripted {
+    async fn send(&mut self, batch: Bytes) -> Result<(), Refused> {
+        let request = ExportTraceServiceRequest::decode(batch.slice(5..)).unwrap();
+        self.batches.lock().unwrap().push(request.resource_spans[0].scope_spans[0].spans.len());
         if self.hangs {
             std::future::pending::<()>().await;
         }
-        if self.fails { Err(OTelSdkError::InternalFailure("down".into())) } else { Ok(()) }
+        if self.fails { Err(Refused::for_good("down")) } else { Ok(()) }
     }
 }
 
@@ -349,13 +348,13 @@ fn scripted(
     settings: Settings,
 ) -> (SpanSender, Shutdown, Arc<Mutex<Vec<usize>>>) {
     let batches = Arc::<Mutex<Vec<usize>>>::default();
-    let exporter = Scripted { batches: Arc::clone(&batches), fails, hangs };
+    let destination = Scripted { batches: Arc::clone(&batches), fails, hangs };
     let (sender, shutdown) = start(
-        exporter,
+        destination,
         &settings,
         runtime.handle(),
         Arc::<SpanCounts>::default(),
-        Default::default(),
+        &resource([0x5a; 16]),
     );
     (sender, shutdown, batches)
 }

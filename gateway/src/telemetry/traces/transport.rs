@@ -1,37 +1,39 @@
 //! How a batch travels: gRPC or HTTP with protobuf, in the clear or over TLS.
 //!
 //! Over TLS the collector shows a certificate that the named authorities vouch for, or the public
-//! ones where none are named. The exporter's own HTTP clients know no TLS, or bring another TLS
-//! stack than ours; so HTTP is spoken here.
+//! ones where none are named. A batch comes as the bytes that are sent, which no OTLP library takes;
+//! so both are spoken here, on hyper: each is one request and one answer.
 
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{
-    Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
+use super::answer;
+use super::retry::{Destination, Refused};
 use super::settings::Settings;
 
 /// Most bytes of an answer that are read: it says little more than how many spans were taken.
 const MOST_ANSWER: usize = 1 << 20;
+/// The call of OTLP over gRPC.
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// Who sends, unless `OTEL_EXPORTER_OTLP_HEADERS` says otherwise.
+const NAME: &str = concat!("weir/", env!("CARGO_PKG_VERSION"));
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whether spans can be sent to `endpoint`, as far as can be told without asking the collector.
 /// `variable` answers for the environment, `read` gives a file or why it cannot be read, in words
@@ -69,148 +71,274 @@ fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Why the last request to a collector failed, where the exporter does not repeat it.
-pub(super) type Cause = Arc<parking_lot::Mutex<Option<String>>>;
-
-/// What sends batches. To be called inside a runtime.
+/// Where batches go, by `settings`.
 ///
 /// # Errors
 /// Settings that cannot be used.
-pub(super) fn exporter(settings: &Settings) -> Result<(SpanExporter, Cause), String> {
-    let cause = Cause::default();
-    let named = match &settings.certificate {
+pub(super) fn collector(settings: &Settings) -> Result<Collector, String> {
+    let roots = match &settings.certificate {
+        _ if !settings.tls => None,
         Some(path) => {
             let pem = std::fs::read(path)
                 .map_err(|error| format!("{NAMED} {} cannot be read: {error}", path.display()))?;
-            Some((authorities(path, &pem)?, pem))
+            Some(authorities(path, &pem)?)
         }
-        None => None,
+        None => Some(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
     };
-    let builder = SpanExporter::builder();
-    let built = if settings.http {
-        let tls = match (settings.tls, named) {
-            (false, _) => None,
-            (true, Some((roots, _))) => Some(connector(roots)?),
-            (true, None) => {
-                Some(connector(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })?)
-            }
-        };
-        builder
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(&settings.endpoint)
-            .with_timeout(settings.answer)
-            .with_http_client(Collector::new(tls, settings.answer, Arc::clone(&cause)))
-            .build()
-    } else {
-        let builder =
-            builder.with_tonic().with_endpoint(&settings.endpoint).with_timeout(settings.answer);
-        let tls = ClientTlsConfig::new();
-        match (settings.tls, named) {
-            (false, _) => builder,
-            (true, Some((_, pem))) => {
-                builder.with_tls_config(tls.ca_certificate(Certificate::from_pem(pem)))
-            }
-            (true, None) => builder.with_tls_config(tls.with_webpki_roots()),
-        }
-        .build()
-    };
-    built.map(|exporter| (exporter, cause)).map_err(|error| error.to_string())
+    let tls = roots.map(|roots| connector(roots, settings.http)).transpose()?;
+    Collector::new(settings, tls)
 }
 
-fn connector(roots: RootCertStore) -> Result<TlsConnector, String> {
+fn connector(roots: RootCertStore, http1: bool) -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![if http1 { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// A collector that takes HTTP: one connection, kept from batch to batch. A batch that meets a
-/// connection which has just ended fails, and the exporter tries again.
-struct Collector {
+/// A collector: one connection, kept from batch to batch. A batch that meets a connection which has
+/// just ended fails, and is sent again.
+pub(super) struct Collector {
+    host: String,
+    port: u16,
     tls: Option<TlsConnector>,
+    grpc: bool,
+    // What every request says.
+    uri: Uri,
+    headers: HeaderMap,
     timeout: Duration,
-    kept: Mutex<Option<SendRequest<Full<Bytes>>>>,
-    cause: Cause,
+    kept: Option<Sender>,
+}
+
+enum Sender {
+    Http(http1::SendRequest<Full<Bytes>>),
+    Grpc(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    /// Whether the connection still stands.
+    async fn stands(&mut self) -> bool {
+        match self {
+            Self::Http(sender) => sender.ready().await.is_ok(),
+            Self::Grpc(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http(sender) => sender.send_request(request).await,
+            Self::Grpc(sender) => sender.send_request(request).await,
+        }
+    }
+}
+
+/// No answer, with the causes that an error keeps to itself.
+fn broken(error: &(dyn std::error::Error + 'static)) -> Refused {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        why = format!("{why}: {error}");
+        cause = error.source();
+    }
+    Refused::for_now(why)
 }
 
 impl std::fmt::Debug for Collector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Collector").finish_non_exhaustive()
+        f.debug_struct("Collector").field("host", &self.host).finish_non_exhaustive()
     }
 }
 
-impl HttpClient for Collector {
-    fn send_bytes<'a, 'b>(
-        &'a self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'b>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        Box::pin(async move {
-            let answer = tokio::time::timeout(self.timeout, self.send(request)).await;
-            let answer = answer.unwrap_or_else(|_| Err("no answer in time".into()));
-            *self.cause.lock() = answer.as_ref().err().map(ToString::to_string);
-            answer
-        })
+impl Destination for Collector {
+    async fn send(&mut self, batch: Bytes) -> Result<(), Refused> {
+        let answer = tokio::time::timeout(self.timeout, self.ask(batch)).await;
+        answer.unwrap_or_else(|_| Err(Refused::for_now("no answer in time")))
     }
 }
 
 impl Collector {
-    fn new(tls: Option<TlsConnector>, timeout: Duration, cause: Cause) -> Self {
-        Self { tls, timeout, kept: Mutex::default(), cause }
-    }
-
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let (mut parts, body) = request.into_parts();
-        let uri = std::mem::take(&mut parts.uri);
-        let authority = uri.authority().ok_or("the endpoint names no host")?;
-        parts.headers.insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
-        if let Some(target) = uri.path_and_query() {
-            parts.uri = Uri::from(target.clone());
-        }
-        let mut kept = self.kept.lock().await;
-        let usable = match kept.take() {
-            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
-            None => None,
-        };
-        let mut sender = match usable {
-            Some(sender) => sender,
-            None => self.connect(&uri).await?,
-        };
-        let response = sender.send_request(Request::from_parts(parts, Full::new(body))).await?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MOST_ANSWER).collect().await?.to_bytes();
-        *kept = Some(sender);
-        Ok(Response::from_parts(parts, body))
-    }
-
-    async fn connect(&self, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, HttpError> {
-        let host = uri.host().unwrap_or_default();
+    fn new(settings: &Settings, tls: Option<TlsConnector>) -> Result<Self, String> {
+        let unusable = |why: &str| format!("{:?} {why}", settings.endpoint);
+        let uri: Uri =
+            settings.endpoint.parse().map_err(|error| unusable(&format!("is no URL: {error}")))?;
+        let host = uri.host().ok_or_else(|| unusable("names no host"))?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let tcp = TcpStream::connect((host, port)).await?;
+        let port = uri.port_u16().unwrap_or(if settings.tls { 443 } else { 80 });
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let authority = authority.rsplit('@').next().unwrap_or_default();
+        let scheme = if settings.tls { "https" } else { "http" };
+        let mut headers = settings.headers.clone();
+        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(NAME));
+        let uri = if settings.http {
+            let host = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
+            headers.insert(header::HOST, host);
+            let kind = HeaderValue::from_static("application/x-protobuf");
+            headers.insert(header::CONTENT_TYPE, kind);
+            uri.path_and_query().cloned().map(Uri::from).ok_or_else(|| unusable("has no path"))?
+        } else {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            let kind = HeaderValue::from_static("application/grpc");
+            headers.insert(header::CONTENT_TYPE, kind);
+            let built = Uri::builder().scheme(scheme).authority(authority).path_and_query(EXPORT);
+            built.build().map_err(|error| error.to_string())?
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            tls,
+            grpc: !settings.http,
+            uri,
+            headers,
+            timeout: settings.answer,
+            kept: None,
+        })
+    }
+
+    async fn ask(&mut self, batch: Bytes) -> Result<(), Refused> {
+        let mut sender = self.sender().await.map_err(|error| broken(&*error))?;
+        let mut request = Request::new(Full::new(batch));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        let response = sender.send(request).await.map_err(|error| broken(&error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MOST_ANSWER).collect().await;
+        let body = body.map_err(|error| broken(&*error))?;
+        self.kept = Some(sender);
+        if self.grpc {
+            answer::of_grpc(head.status, &head.headers, body.trailers())
+        } else {
+            answer::of_http(head.status, &head.headers)
+        }
+    }
+
+    /// The kept connection if it still stands, else a new one.
+    async fn sender(&mut self) -> Result<Sender, Error> {
+        if let Some(mut sender) = self.kept.take()
+            && sender.stands().await
+        {
+            return Ok(sender);
+        }
+        let tcp = TcpStream::connect((&*self.host, self.port)).await?;
         match &self.tls {
-            None => speak(tcp).await,
+            None => self.speak(tcp).await,
             Some(tls) => {
-                let name = ServerName::try_from(host.to_owned())?;
-                speak(tls.connect(name, tcp).await?).await
+                let name = ServerName::try_from(self.host.clone())?;
+                self.speak(tls.connect(name, tcp).await?).await
             }
         }
     }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Sender, Error> {
+        // The task ends with the connection; its failure is the sender's.
+        if self.grpc {
+            let (sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            drop(tokio::task::spawn(connection));
+            return Ok(Sender::Grpc(sender));
+        }
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        drop(tokio::task::spawn(connection));
+        Ok(Sender::Http(sender))
+    }
 }
 
-async fn speak(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<SendRequest<Full<Bytes>>, HttpError> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the connection; its failure is the sender's.
-    drop(tokio::task::spawn(connection));
-    Ok(sender)
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+    use tokio::sync::{Notify, mpsc};
+
+    use super::*;
+    use crate::telemetry::traces::retry;
+
+    /// Answers one request as told and ends the connection.
+    async fn answer_one(
+        grpc: bool,
+        stream: TcpStream,
+        refuse: bool,
+        received: mpsc::UnboundedSender<(HeaderMap, Bytes)>,
+    ) {
+        let answered = Arc::new(Notify::new());
+        let of_service = Arc::clone(&answered);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (received, answered) = (received.clone(), Arc::clone(&of_service));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                received.send((head.headers, body)).unwrap();
+                answered.notify_one();
+                let mut answer = Response::new(Full::<Bytes>::default());
+                if grpc {
+                    let status = HeaderValue::from_static(if refuse { "14" } else { "0" });
+                    answer.headers_mut().insert("grpc-status", status);
+                } else if refuse {
+                    *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let stream = TokioIo::new(stream);
+        if grpc {
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut connection = pin!(builder.serve_connection(stream, service));
+            tokio::select! {
+                _ = &mut connection => return,
+                () = answered.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        } else {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            let _ = builder.keep_alive(false).serve_connection(stream, service).await;
+        }
+    }
+
+    async fn sent_through_trouble(grpc: bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, mut received) = mpsc::unbounded_channel();
+        drop(tokio::task::spawn(async move {
+            for turn in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                // The first connection breaks off, the second is refused.
+                if turn > 0 {
+                    answer_one(grpc, stream, turn == 1, sender.clone()).await;
+                }
+            }
+        }));
+        let settings = Settings::of(&format!("http://127.0.0.1:{port}"), &|name| match name {
+            "OTEL_EXPORTER_OTLP_PROTOCOL" if !grpc => Some("http/protobuf".into()),
+            "OTEL_EXPORTER_OTLP_HEADERS" => Some("x-team=a%20b".into()),
+            _ => None,
+        });
+        let mut collector = collector(&settings.unwrap()).unwrap();
+        for batch in ["first", "second"] {
+            let batch = Bytes::from_static(batch.as_bytes());
+            let sent = retry::send(&mut collector, &batch, Duration::from_secs(10)).await;
+            assert_eq!(sent, Ok(()), "{batch:?}");
+        }
+        let mut batches = Vec::new();
+        while let Ok((headers, batch)) = received.try_recv() {
+            assert_eq!(headers["x-team"], "a b");
+            assert_eq!(headers[header::USER_AGENT], NAME);
+            batches.push(batch);
+        }
+        assert_eq!(batches, ["first", "first", "second"]);
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_breaks_off_and_refuses_for_now_gets_every_batch() {
+        sent_through_trouble(false).await;
+        sent_through_trouble(true).await;
+    }
 }

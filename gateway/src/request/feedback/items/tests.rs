@@ -89,7 +89,7 @@ fn what_is_no_list_of_items_is_refused_whole() {
         ("null", "neither an object nor a list"),
         ("\"receipt\"", "neither an object nor a list"),
         ("[{}] x", "trailing"),
-        ("[{},]", "trailing comma"),
+        ("[{},]", "expected value"),
         (&many, "more than 1000 items"),
     ] {
         let said = list(body.as_bytes()).unwrap_err();

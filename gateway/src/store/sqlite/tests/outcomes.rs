@@ -255,6 +255,101 @@ fn only_what_went_wrong_is_in_the_extra_index() {
     assert_eq!(entries, 1);
 }
 
+/// Those of another statement than a few, whatever their number.
+#[test]
+fn rows_are_counted_as_they_are_added_whatever_their_number() {
+    let Opened { folder: _folder, mut store } = open();
+    let mut all = 0;
+    for count in [1, 15, 16, 17, 32, 100] {
+        store.add_outcomes(BOOT, &outcome_rows(all + 1..all + count + 1)).unwrap();
+        all += count;
+        assert_eq!(store.boots().unwrap(), [(BOOT, all, all)]);
+        // After a commit in doubt they come again, with others.
+        store.add_outcomes(BOOT, &outcome_rows(all + 1 - count..all + 8)).unwrap();
+        all += 7;
+        assert_eq!(store.boots().unwrap(), [(BOOT, all, all)]);
+    }
+    // Twice in one statement; and refused ones among others, which nobody counts.
+    let twice = [outcome_rows(1001..1009), outcome_rows(1001..1009)].concat();
+    store.add_outcomes(BOOT, &twice).unwrap();
+    all += 8;
+    assert_eq!(store.boots().unwrap(), [(BOOT, 1008, all)]);
+    let mut mixed = outcome_rows(2001..2017);
+    *mixed[3] = Row { request_id: [9; 16], ..Row::default() };
+    store.add_outcomes(BOOT, &mixed).unwrap();
+    assert_eq!(store.boots().unwrap(), [(BOOT, 2016, all + 15)]);
+    let query = OutcomeQuery { limit: 1000, ..OutcomeQuery::default() };
+    assert_eq!(store.outcomes(&query).unwrap().len() as u64, all + 16);
+    assert_eq!(integrity(&store), "ok");
+}
+
+/// Ids of the same millisecond, and of the same 244 ns, differ in what is random only.
+#[test]
+fn requests_of_one_moment_are_told_apart() {
+    let Opened { folder: _folder, mut store } = open();
+    let rows: Vec<_> = (1..=40_u64)
+        .map(|seq| {
+            let request_id = ids::RequestId::new(START_NANOS, seq.wrapping_mul(1 << 58) | seq << 2);
+            Box::new(Row { request_id: request_id.0, ..outcome_row(seq) })
+        })
+        .collect();
+    store.add_outcomes(BOOT, &rows).unwrap();
+    store.add_outcomes(BOOT, &rows).unwrap();
+    assert_eq!(store.boots().unwrap(), [(BOOT, 40, 40)]);
+    // Page by page, in the order of the ids.
+    let mut query = OutcomeQuery { limit: 7, ..OutcomeQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = store.outcome_page(&query).unwrap();
+        found.extend(seqs(&page.items));
+        query.before = page.next;
+        if query.before.is_none() {
+            break;
+        }
+    }
+    let mut expected: Vec<_> = rows.iter().map(|row| (row.request_id, row.seq)).collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected.iter().rev().map(|(_, seq)| *seq).collect::<Vec<_>>());
+    for row in rows {
+        assert_eq!(store.outcome(row.request_id).unwrap().unwrap()["seq"], row.seq);
+    }
+}
+
+#[test]
+fn people_with_the_shell_read_words() {
+    let Opened { folder: _folder, mut store } = open();
+    store.add_outcomes(BOOT, &outcome_rows(1..41)).unwrap();
+    let newest = "SELECT request_id, timestamp, route, experiment, variant, backend, outcome,
+            status || '', t_total || '', unit_hash, seq || ''
+        FROM requests ORDER BY id_high DESC LIMIT 1";
+    let row: Vec<String> = store
+        .connection
+        .query_row(newest, [], |row| (0..11).map(|at| row.get(at)).collect())
+        .unwrap();
+    let id = ids::RequestId(outcome_row(40).request_id).to_string();
+    let unit = ids::hex(&outcome_row(40).unit_hash.to_be_bytes());
+    assert_eq!(
+        row,
+        [
+            &id,
+            "2023-11-14T22:13:20.040Z",
+            "chat",
+            "int8",
+            "canary",
+            "llama-8b",
+            "ok",
+            "200",
+            "241040",
+            &unit,
+            "40"
+        ]
+    );
+    let mut plan = store.connection.prepare(&["EXPLAIN QUERY PLAN ", newest].concat()).unwrap();
+    let plan: Vec<String> =
+        plan.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
+    assert!(!plan.join("\n").contains("TEMP B-TREE"), "{plan:?}");
+}
+
 #[test]
 fn old_outcomes_are_deleted_oldest_first_and_stay_counted() {
     let Opened { folder: _folder, mut store } = open();

@@ -11,7 +11,7 @@ use policies::guardrail::Tables;
 use policies::ramp::{self, Settings, Situation, State};
 use policies::sketch::Sketch;
 use policies::statistics::attribution::{Against, Epoch, Table, log_e_harm, ratio};
-use policies::statistics::rule::{Evidence, Reached, Rule};
+use policies::statistics::rule::{self, Reached, Rule};
 use policies::statistics::slowdown::Mark;
 use policies::statistics::{floor, quantile, rate, sample_ratio};
 
@@ -52,7 +52,7 @@ impl Variant {
             let is_failures = at < 2;
             let (harm, safe) = if is_failures { &mut self.failures } else { &mut self.slowness };
             let events = epochs.iter().map(|epoch| epoch.treated).sum();
-            let evidence = Evidence {
+            let evidence = rule::Evidence {
                 harm: harm.log_e(epochs),
                 above_floor: is_failures.then(|| floor::log_e_above(events, 1e6, 0.002)),
                 safe: safe.log_e(epochs),
@@ -109,7 +109,7 @@ impl Running {
             }
             for unit in 0..400_u64 {
                 let hash = policies::evidence::mix64(unit ^ salt << 20 ^ revision << 40);
-                let outcome = if hash % 97 == 0 { Outcome::Timeout } else { Outcome::Ok };
+                let outcome = if hash.is_multiple_of(97) { Outcome::Timeout } else { Outcome::Ok };
                 let variant = u8::try_from((hash >> 50) * 40 / 16_384).unwrap().min(4);
                 evidence.add_many(
                     &Exposure {

@@ -17,6 +17,7 @@ use crate::change::{ChangeError, Changes, Stored, empty_snapshot};
 use crate::clock;
 use crate::config::plan::Store as StorePlan;
 use crate::config::{self, Problems};
+use crate::feedback::Feedback;
 use crate::ids;
 use crate::live::Actor;
 use crate::recorder::Recorder;
@@ -191,6 +192,7 @@ impl Gateway {
             gates: Gates::default(),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
+            feedback: Feedback::new(store.clone()),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closing_now: AtomicBool::new(false),

@@ -19,6 +19,7 @@ pub mod server;
 pub mod request;
 pub mod backends;
 pub mod recorder;
+pub mod feedback;
 pub mod store;
 pub mod telemetry;
 pub mod admin;

@@ -37,3 +37,4 @@ mod admin;
 mod assignment;
 mod bad_input;
 mod vectors;
+mod feedback;

@@ -75,6 +75,7 @@ async fn start(folder: &TempDir, fault: &Arc<Mutex<Fault>>) -> Result<Arc<Change
         gates: Default::default(),
         counters: Counters::new(1),
         recorder: Recorder::new(1),
+        feedback: crate::feedback::Feedback::new(store.clone()),
         draining: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         closing_now: AtomicBool::new(false),

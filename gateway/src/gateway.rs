@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::plan::Store as StorePlan;
 use crate::config::{self, Problems};
 use crate::evidence::EvidenceBook;
+use crate::feedback::Feedback;
 use crate::ids;
 use crate::live::Actor;
 use crate::recorder::Recorder;
@@ -194,6 +195,7 @@ impl Gateway {
             evidence: Arc::clone(&evidence),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
+            feedback: Feedback::new(store.clone()),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closing_now: AtomicBool::new(false),

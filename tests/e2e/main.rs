@@ -38,3 +38,4 @@ mod assignment;
 mod bad_input;
 mod vectors;
 mod results;
+mod feedback;

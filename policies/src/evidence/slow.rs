@@ -235,8 +235,11 @@ pub(super) fn events(
 /// over do not change. For one pair of variants.
 #[derive(Clone, Debug, Default)]
 pub struct SlowMemo {
-    known: BTreeMap<(u64, Slowness, usize), (Counts, Option<(Arm, Arm)>)>,
+    known: BTreeMap<(u64, Slowness, usize), (Counts, Option<Arms>)>,
 }
+
+/// One of `T` and one of `C`.
+type Arms = (Arm, Arm);
 
 /// What changes if anything was counted: of `T` all and slow ones, of `C` all and slow ones.
 type Counts = [u64; 4];

@@ -468,11 +468,8 @@ impl EvidenceBook {
 fn exposure(row: &Row, outcome: Outcome, variant: u8) -> Exposure {
     let rescued = row.served.is_some();
     // That another variant helped out does not unmake the failure of this one.
-    let outcome = match outcome {
-        Outcome::GatewayError => outcome,
-        other if rescued && !other.is_failure() => Outcome::UpstreamError,
-        other => other,
-    };
+    let is_hidden = rescued && !outcome.is_failure() && outcome != Outcome::GatewayError;
+    let outcome = if is_hidden { Outcome::UpstreamError } else { outcome };
     let token_time = row.output_tokens.filter(|tokens| row.stream && *tokens > 1);
     Exposure {
         unit: row.unit_hash,

@@ -21,7 +21,7 @@ use rusqlite::{TransactionBehavior, ffi};
 
 use self::vocabulary::Vocabulary;
 use super::{
-    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery,
+    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery, RampRow,
     RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::ids;
@@ -31,6 +31,7 @@ mod audit;
 mod changes;
 mod migrate;
 mod outcomes;
+mod ramps;
 mod tallies;
 mod vocabulary;
 
@@ -45,13 +46,15 @@ const APPLICATION_ID: i64 = 0x5765_6972;
 const FULL_CHECK_BYTES: u64 = 256 << 20;
 
 /// Everything but the outcomes: small, and what the gateway cannot do without.
-const CONTROL_TABLES: [&str; 10] = [
+const CONTROL_TABLES: [&str; 12] = [
     "sqlite_schema",
     "installation",
     "keys",
     "revisions",
     "file_statements",
     "layers",
+    "ramps",
+    "ramp_decisions",
     "audit",
     "boots",
     "names",
@@ -245,6 +248,19 @@ impl Store for Sqlite {
 
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
         self.run(|connection, _| changes::layers(connection))
+    }
+
+    fn ramps(&mut self, decisions: u32) -> Result<Vec<RampRow>, StoreError> {
+        self.run(|connection, _| ramps::list(connection, decisions))
+    }
+
+    fn set_ramp_state(
+        &mut self,
+        experiment: &str,
+        number: u64,
+        state: &str,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| ramps::set_state(transaction, experiment, number, state))
     }
 
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {

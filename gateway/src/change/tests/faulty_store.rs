@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::recorder::row::Row;
 use crate::store::sqlite::Sqlite;
 use crate::store::{
-    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomeQuery, RevisionRow, Store,
+    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomeQuery, RampRow, RevisionRow, Store,
     StoreError, TallyRow,
 };
 
@@ -91,6 +91,12 @@ impl Store for Faulty {
     }
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
         self.there()?.layers()
+    }
+    fn ramps(&mut self, decisions: u32) -> Result<Vec<RampRow>, StoreError> {
+        self.there()?.ramps(decisions)
+    }
+    fn set_ramp_state(&mut self, name: &str, number: u64, state: &str) -> Result<(), StoreError> {
+        self.there()?.set_ramp_state(name, number, state)
     }
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
         self.there()?.add_audit(audit)

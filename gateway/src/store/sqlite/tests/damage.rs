@@ -32,7 +32,7 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
     keep_hands_off(&store.connection);
     drop(store);
     let error = refused(folder.path());
-    assert_eq!(error.to_string(), "store has schema 3, this version knows up to 2");
+    assert_eq!(error.to_string(), "store has schema 4, this version knows up to 3");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::plan::Store as StorePlan;
 use crate::config::{self, Problems};
 use crate::control::Control;
+use crate::evidence::EvidenceBook;
 use crate::ids;
 use crate::live::Actor;
 use crate::recorder::Recorder;
@@ -98,6 +99,7 @@ struct Read {
     store: StoreHandle,
     store_thread: JoinHandle<()>,
     stored: Stored,
+    evidence: Arc<EvidenceBook>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -179,7 +181,7 @@ impl Gateway {
             control.shutdown_background();
             return Err(StartError::Ended);
         };
-        let Read { loaded, seen, store, store_thread, stored } =
+        let Read { loaded, seen, store, store_thread, stored, evidence } =
             read.map_err(|error| other("reading", error))??;
 
         let plan = &loaded.plan;
@@ -190,6 +192,7 @@ impl Gateway {
             tallies: Tallies::new(workers),
             shadow_tallies: Tallies::new(workers),
             gates: Gates::default(),
+            evidence: Arc::clone(&evidence),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
             draining: AtomicBool::new(false),
@@ -250,9 +253,15 @@ impl Gateway {
         let for_tallies = Arc::clone(&shared);
         let recorder = shared
             .recorder
-            .start(&recording, &telemetry.access_log, boot, store.clone(), span_sender, move || {
-                tally_rows(&for_tallies)
-            })
+            .start(
+                &recording,
+                &telemetry.access_log,
+                boot,
+                store.clone(),
+                span_sender,
+                evidence,
+                move || tally_rows(&for_tallies),
+            )
             .map_err(|error| other("recording", error))?;
 
         let admin_listener =
@@ -405,7 +414,13 @@ fn read(file: &Path) -> Result<Read, StartError> {
     let (store, store_thread) = StoreThread::spawn(Box::new(database))
         .map_err(|error| other("no thread for the store", error))?;
     let stored = Stored::read(&store)?;
-    Ok(Read { loaded, seen, store, store_thread, stored })
+    let evidence = EvidenceBook::default();
+    for experiment in evidence.restore(store.call_blocking(|store| store.evidence())?) {
+        let why = format!("what was counted of experiment {experiment:?} cannot be read");
+        events::warning("weir.evidence.unreadable", &format!("{why}: its results begin anew"));
+    }
+    let evidence = Arc::new(evidence);
+    Ok(Read { loaded, seen, store, store_thread, stored, evidence })
 }
 
 /// Does `work` unless the process is told to end: then nothing.
@@ -456,6 +471,7 @@ fn first_key(
 }
 
 fn tally_rows(shared: &Shared) -> Vec<TallyRow> {
+    shared.evidence.count_begun(&shared.tallies);
     // What goes now was saved with the last rows.
     shared.tallies.retire();
     shared

@@ -20,6 +20,7 @@ pub mod server;
 pub mod request;
 pub mod backends;
 pub mod recorder;
+pub mod evidence;
 pub mod store;
 pub mod telemetry;
 pub mod admin;

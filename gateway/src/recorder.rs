@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::plan::{AccessLog, Durability, Recording};
+use crate::evidence::EvidenceBook;
 use crate::recorder::row::Row;
 use crate::store::spool::{ReplayError, Spool};
 use crate::store::thread::StoreHandle;
@@ -184,6 +185,7 @@ impl Recorder {
         boot: [u8; 16],
         store: StoreHandle,
         spans: Option<SpanSender>,
+        evidence: Arc<EvidenceBook>,
         tallies: impl Fn() -> Vec<TallyRow> + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         self.sync.store(recording.outcomes == Durability::Sync, Relaxed);
@@ -197,6 +199,7 @@ impl Recorder {
             boot,
             store,
             spans,
+            evidence,
             lines: crate::telemetry::logs::AccessWriter::open(access_log)?,
             only_errors: *access_log == AccessLog::Errors,
             spool,
@@ -248,6 +251,7 @@ struct Drain {
     boot: [u8; 16],
     store: StoreHandle,
     spans: Option<SpanSender>,
+    evidence: Arc<EvidenceBook>,
     lines: crate::telemetry::logs::AccessWriter,
     only_errors: bool,
     spool: Spool,
@@ -260,7 +264,7 @@ struct Drain {
     backoff: Duration,
     tallies: Box<dyn Fn() -> Vec<TallyRow> + Send>,
     saved_at: Instant,
-    saving: Option<std::sync::mpsc::Receiver<()>>,
+    saving: Option<std::sync::mpsc::Receiver<bool>>,
     pruned_at: Instant,
     // Whether the last deletion found as much as it may delete at once.
     prune_more: Arc<AtomicBool>,
@@ -308,6 +312,7 @@ impl Drain {
                 // Without room they are lost, and counted there.
                 let _ = spans.send(row);
             }
+            self.evidence.add(row);
             if row.outcome.is_none() || row.seq == 0 {
                 self.recycle(item.row, item.ticket, true);
             } else if self.durability == Durability::Off {
@@ -507,11 +512,16 @@ impl Drain {
         self.counts.spool_bytes.store(self.spool.pending_bytes(), Relaxed);
     }
 
-    /// Saves the tallies once a second: cumulative, so that a repeat is harmless.
+    /// Saves tallies and evidence once a second: cumulative, so that a repeat is harmless.
     fn save_tallies(&mut self, now_please: bool) {
         if let Some(saving) = &self.saving {
-            if matches!(saving.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
-                return;
+            match saving.try_recv() {
+                Err(std::sync::mpsc::TryRecvError::Empty) => return,
+                Ok(true) => {}
+                // What was not saved is tried again as a whole.
+                Ok(false) | Err(std::sync::mpsc::TryRecvError::Disconnected) => {
+                    self.evidence.not_saved();
+                }
             }
             self.saving = None;
         }
@@ -520,17 +530,25 @@ impl Drain {
         }
         self.saved_at = clock::now();
         let rows = (self.tallies)();
-        if rows.is_empty() {
+        self.evidence.freeze_due();
+        let evidence = self.evidence.unsaved(now_please);
+        if rows.is_empty() && evidence.is_empty() {
             return;
         }
         let boot = self.boot;
         let (done, saving) = std::sync::mpsc::sync_channel(1);
         let submitted = self.store.submit(
-            move |store| store.set_tallies(boot, &rows),
-            move |_| {
-                let _ = done.send(());
+            move |store| {
+                store.set_tallies(boot, &rows)?;
+                store.set_evidence(&evidence)
+            },
+            move |saved| {
+                let _ = done.send(saved.is_ok());
             },
         );
+        if submitted.is_err() {
+            self.evidence.not_saved();
+        }
         self.saving = submitted.is_ok().then_some(saving);
     }
 
@@ -550,6 +568,15 @@ impl Drain {
         let _ = self.store.submit(
             move |store| store.delete_outcomes(before, PRUNED),
             move |deleted| more.store(deleted.is_ok_and(|n| n >= u64::from(PRUNED)), Relaxed),
+        );
+        let evidence = Arc::clone(&self.evidence);
+        let _ = self.store.submit(
+            move |store| store.delete_evidence(before),
+            move |deleted| {
+                if let Ok(experiments) = deleted {
+                    evidence.forget(&experiments);
+                }
+            },
         );
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::EvidenceRow;
 use crate::ids::RequestId;
 use crate::recorder::row::Row;
 
@@ -363,6 +364,14 @@ pub trait Store: Send {
     fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError>;
     /// Every tally of every boot.
     fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError>;
+
+    /// Replaces the evidence of these experiments; that of others stays.
+    fn set_evidence(&mut self, rows: &[EvidenceRow]) -> Result<(), StoreError>;
+    /// The evidence of every experiment.
+    fn evidence(&mut self) -> Result<Vec<EvidenceRow>, StoreError>;
+    /// Deletes the evidence of experiments that are over, if it did not change since `before`
+    /// (microseconds since 1970); whose it was.
+    fn delete_evidence(&mut self, before: i64) -> Result<Vec<String>, StoreError>;
 
     /// A cheap sign of life: can it read and write?
     fn check(&mut self) -> Result<(), StoreError>;

@@ -16,6 +16,7 @@ use slab::Slab;
 
 use crate::backends::Backends;
 use crate::backends::pool::Pool;
+use crate::evidence::EvidenceBook;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub shadow_tallies: Tallies,
     /// Room for copies, by shadow.
     pub gates: Gates,
+    /// What verdicts are made of.
+    pub evidence: Arc<EvidenceBook>,
     /// Counts that belong to no variant.
     pub counters: Counters,
     /// Takes what is known of finished requests.

@@ -99,6 +99,7 @@ impl Changes {
         self.shared
             .gates
             .retire(|name| state.plan.shadows.iter().any(|shadow| *shadow.name == *name));
+        self.shared.evidence.open(&next);
         self.shared.current.store(Arc::new(next));
         self.view.store(Arc::new(View {
             plan: Arc::clone(&state.plan),
@@ -135,6 +136,7 @@ impl Changes {
             gates: &self.shared.gates,
         };
         let next = snapshot::build(&view.plan, parts, &self.shared.backends, &self.shared.tallies);
+        self.shared.evidence.open(&next);
         self.shared.current.store(Arc::new(next));
     }
 

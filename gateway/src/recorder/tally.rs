@@ -438,6 +438,23 @@ impl Tallies {
         }
     }
 
+    /// Requests begun in this process, by `Reason::index`, of cells that are alive and belong to an
+    /// experiment.
+    pub fn begun(&self) -> Vec<(TallyKey, [u64; Reason::WORDS.len()])> {
+        let cells = self.cells().into_iter().filter(|cell| cell.key.revision > 0);
+        cells
+            .map(|cell| {
+                let mut begun = [0; Reason::WORDS.len()];
+                for shard in cell.shards.iter().filter_map(OnceLock::get) {
+                    for (sum, count) in begun.iter_mut().zip(&shard.reasons) {
+                        *sum += count.load(Relaxed);
+                    }
+                }
+                (cell.key, begun)
+            })
+            .collect()
+    }
+
     fn cells(&self) -> Vec<Arc<Cell>> {
         self.live.lock().values().cloned().collect()
     }

@@ -42,7 +42,15 @@ impl Opened {
             spool_bytes: 1 << 20,
         };
         recorder
-            .start(&recording, &AccessLog::Off, BOOT, self.store.clone(), None, Vec::new)
+            .start(
+                &recording,
+                &AccessLog::Off,
+                BOOT,
+                self.store.clone(),
+                None,
+                Default::default(),
+                Vec::new,
+            )
             .unwrap();
     }
 

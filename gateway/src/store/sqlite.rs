@@ -24,11 +24,13 @@ use super::{
     AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery, RampRow,
     RevisionRow, Store, StoreError, TallyRow,
 };
+use crate::evidence::EvidenceRow;
 use crate::ids;
 use crate::recorder::row::Row;
 
 mod audit;
 mod changes;
+mod evidence;
 mod migrate;
 mod outcomes;
 mod ramps;
@@ -326,6 +328,21 @@ impl Store for Sqlite {
 
     fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError> {
         self.write(|transaction, _| tallies::set(transaction, boot, rows))
+    }
+
+    fn set_evidence(&mut self, rows: &[EvidenceRow]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, _| evidence::set(transaction, rows))
+    }
+
+    fn evidence(&mut self) -> Result<Vec<EvidenceRow>, StoreError> {
+        self.run(|connection, _| evidence::all(connection))
+    }
+
+    fn delete_evidence(&mut self, before: i64) -> Result<Vec<String>, StoreError> {
+        self.write(|transaction, _| evidence::delete(transaction, before))
     }
 
     fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::evidence::EvidenceRow;
 use crate::recorder::row::Row;
 use crate::store::sqlite::Sqlite;
 use crate::store::{
@@ -124,6 +125,15 @@ impl Store for Faulty {
     }
     fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError> {
         self.there()?.set_tallies(boot, rows)
+    }
+    fn set_evidence(&mut self, rows: &[EvidenceRow]) -> Result<(), StoreError> {
+        self.there()?.set_evidence(rows)
+    }
+    fn evidence(&mut self) -> Result<Vec<EvidenceRow>, StoreError> {
+        self.there()?.evidence()
+    }
+    fn delete_evidence(&mut self, before: i64) -> Result<Vec<String>, StoreError> {
+        self.there()?.delete_evidence(before)
     }
     fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError> {
         self.there()?.tallies()

@@ -287,7 +287,7 @@ fn set_layer(
     Ok(())
 }
 
-fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Fault> {
+pub(super) fn to_json(value: &(impl Serialize + ?Sized)) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| damaged(&"a value cannot be written", &error))
 }
 

@@ -94,6 +94,7 @@ fn shared(plan: &Plan) -> Shared {
         tallies,
         shadow_tallies: Tallies::new(2),
         gates,
+        evidence: Default::default(),
         counters: Counters::new(2),
         recorder: Recorder::new(2),
         draining: AtomicBool::new(false),

@@ -406,6 +406,10 @@ fn backend(plan: &Plan, experiment: &str, variant: &str) -> Option<u64> {
     Some(u64::from_le_bytes(bytes))
 }
 
+/// Every word of [`status_word`].
+pub const STATES: [&str; 6] =
+    ["running", "holding", "paused", "promoted", "rolled_back", "aborted"];
+
 /// The word of a status, as the API and the metrics have it.
 pub fn status_word(status: Status) -> &'static str {
     match status {

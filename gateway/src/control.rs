@@ -166,7 +166,8 @@ impl Control {
         let Some(decision) = decision else {
             let moved = state.phase != ramp.state.phase || state.revision != ramp.state.revision;
             next.state = state;
-            if (moved || at.now >= next.saved_at.saturating_add(SAVE_EVERY)) && !ramp.state.is_over()
+            if (moved || at.now >= next.saved_at.saturating_add(SAVE_EVERY))
+                && !ramp.state.is_over()
             {
                 next.saved_at = at.now;
                 self.save(experiment, &next);

@@ -20,7 +20,10 @@ fn by_request(stable: &Backend, canary: &Backend) -> String {
 }
 
 /// Requests without end, from several connections, until dropped.
-struct Load(Arc<AtomicBool>, #[expect(dead_code, reason = "aborts its tasks when dropped")] JoinSet<()>);
+struct Load(
+    Arc<AtomicBool>,
+    #[expect(dead_code, reason = "aborts its tasks when dropped")] JoinSet<()>,
+);
 
 impl Load {
     fn on(client: &Client) -> Self {
@@ -174,7 +177,8 @@ async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log()
     assert_eq!(entry["action"], "ramp.roll_back");
     assert_eq!(entry["after"]["ramp"]["evidence"]["guardrails"][0]["metric"], "failed");
     assert!(entry["reason"].as_str().unwrap().contains("guardrail failed is breached"), "{entry}");
-    let series = "weir_ramp_decisions_total{experiment=\"int8\",decision=\"roll_back\",reason=\"breached\"}";
+    let series =
+        "weir_ramp_decisions_total{experiment=\"int8\",decision=\"roll_back\",reason=\"breached\"}";
     assert_eq!(gateway.metric(series).await, 1.0);
     let series = "weir_ramp_state{experiment=\"int8\",state=\"rolled_back\"}";
     assert_eq!(gateway.metric(series).await, 1.0);
@@ -187,7 +191,10 @@ async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log()
     }
     assert_eq!(canary.calls(), 0);
     let refused = api.post(RAMP, "{}").await;
-    assert_eq!((refused.status, &refused.json()["error"]["type"]), (409.try_into().unwrap(), &json!("cooling_down")));
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["type"]),
+        (409.try_into().unwrap(), &json!("cooling_down"))
+    );
 }
 
 #[tokio::test]
@@ -306,7 +313,10 @@ async fn the_kill_switch_pauses_a_ramp_and_nothing_moves_until_somebody_resumes_
     assert_eq!(api.post("/api/v1/experiments/int8/stop", "").await.status, 200);
     becomes(&api, "paused").await;
     let refused = api.post(&format!("{RAMP}/resume"), "").await;
-    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["type"]), (409, &json!("not_running")));
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["error"]["type"]),
+        (409, &json!("not_running"))
+    );
     let shown = gateway.get("/experiments/int8").await;
     assert_eq!(shown["state"], "stopped");
     let etag = format!("\"{}\"", shown["revision"]);
@@ -348,11 +358,8 @@ async fn a_variant_that_gets_nothing_although_it_should_is_rolled_back() {
     shared.evidence.with_known("int8", |known| {
         let control = known.number("stable").unwrap();
         known.evidence.open(2, &[8_000, 2_000]);
-        let exposure = policies::evidence::Exposure {
-            revision: 2,
-            variant: control,
-            ..Default::default()
-        };
+        let exposure =
+            policies::evidence::Exposure { revision: 2, variant: control, ..Default::default() };
         known.evidence.add_many(&exposure, 2_000);
     });
     let over = becomes(&api, "rolled_back").await;
@@ -405,7 +412,12 @@ async fn what_is_wrong_with_a_ramp_is_told_member_by_member_and_viewers_may_only
     let fields: Vec<&str> =
         error["details"].as_array().unwrap().iter().map(|d| d["field"].as_str().unwrap()).collect();
     for field in [
-        "variant", "patience", "surprise", "steps[0].min_time", "steps[1].share", "steps[2].share",
+        "variant",
+        "patience",
+        "surprise",
+        "steps[0].min_time",
+        "steps[1].share",
+        "steps[2].share",
         "guardrails[0]",
     ] {
         assert!(fields.contains(&field), "{field} is not among {fields:?}");

@@ -80,10 +80,8 @@ pub async fn start(
     let because = reason(because)?;
     let (control, experiment) = (Arc::clone(&context.control), name.clone());
     let ramp =
-        to_the_end(
-            async move { control.begin(&experiment, told, &actor(&who), because).await },
-        )
-        .await??;
+        to_the_end(async move { control.begin(&experiment, told, &actor(&who), because).await })
+            .await??;
     Ok(done(&context, &name, &ramp, StatusCode::CREATED, key, what))
 }
 

@@ -189,7 +189,10 @@ pub(super) fn changed(experiment: &str, action: &str, now: &LiveExperiment, acto
     events::experiment_changed(experiment, now.revision, action, &actor.name, &weights);
 }
 
-pub(super) fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
+pub(super) fn known<'a>(
+    state: &'a Held,
+    experiment: &str,
+) -> Result<&'a LiveExperiment, ChangeError> {
     let declared = state.plan.experiments.iter().any(|e| *e.name == *experiment);
     state
         .ledger
@@ -200,7 +203,11 @@ pub(super) fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExp
 }
 
 /// The experiment, if it may be changed here and is still at the revision the caller saw.
-pub(super) fn as_seen(state: &Held, experiment: &str, seen: u64) -> Result<LiveExperiment, ChangeError> {
+pub(super) fn as_seen(
+    state: &Held,
+    experiment: &str,
+    seen: u64,
+) -> Result<LiveExperiment, ChangeError> {
     let live = known(state, experiment)?;
     let owner = state.plan.experiments.iter().find(|e| *e.name == *experiment).map(|e| e.owner);
     if owner == Some(Owner::File) {

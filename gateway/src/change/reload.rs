@@ -162,7 +162,8 @@ fn restated(
     actor: &Actor,
     at: i64,
 ) -> Result<(Ledger, Change), ChangeError> {
-    let Ledger { mut live, layers: old_layers, statements: said, unstored, unstored_ramps } = before;
+    let Ledger { mut live, layers: old_layers, statements: said, unstored, unstored_ramps } =
+        before;
     let (mut revisions, ramps) = (unstored, unstored_ramps);
     let mut statements = Vec::new();
     for experiment in &plan.experiments {

@@ -80,9 +80,9 @@ fn counts(judgement: &Judgement) -> String {
         judgement.thresholds.breach
     );
     match judgement.events {
-        Some((of_treated, of_control)) => format!(
-            " ({of_treated} of {treated}, control {of_control} of {control}, {evidence})"
-        ),
+        Some((of_treated, of_control)) => {
+            format!(" ({of_treated} of {treated}, control {of_control} of {control}, {evidence})")
+        }
         None => format!(" ({evidence})"),
     }
 }

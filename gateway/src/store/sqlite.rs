@@ -21,8 +21,8 @@ use rusqlite::{TransactionBehavior, ffi};
 
 use self::vocabulary::Vocabulary;
 use super::{
-    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery, RampRow,
-    RevisionRow, Store, StoreError, TallyRow,
+    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery,
+    RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::evidence::EvidenceRow;
 use crate::ids;

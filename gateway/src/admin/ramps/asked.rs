@@ -112,7 +112,8 @@ fn read(object: &Map<String, Value>, settings: &mut Settings, faults: &mut Fault
         Some(Value::Null) => settings.warm_up = None,
         Some(value) => {
             let usual = WarmUp::default();
-            if let Some(part) = part(value, "warm_up", &["share", "min_time", "min_exposures"], faults)
+            if let Some(part) =
+                part(value, "warm_up", &["share", "min_time", "min_exposures"], faults)
             {
                 settings.warm_up = Some(WarmUp {
                     share: share(part, "warm_up.share", faults).unwrap_or(usual.share),

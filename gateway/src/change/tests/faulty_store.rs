@@ -8,8 +8,8 @@ use crate::evidence::EvidenceRow;
 use crate::recorder::row::Row;
 use crate::store::sqlite::Sqlite;
 use crate::store::{
-    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomeQuery, RampRow, RevisionRow, Store,
-    StoreError, TallyRow,
+    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomeQuery, RampRow,
+    RevisionRow, Store, StoreError, TallyRow,
 };
 
 /// What is wrong with it.

@@ -28,6 +28,7 @@ pub mod experiments;
 pub mod keys;
 pub mod records;
 pub mod ramps;
+pub mod results;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -139,6 +140,7 @@ fn router(context: Context) -> Router {
         .route("/experiments/{experiment}/assign", get(experiments::assign))
         .route("/experiments/{experiment}/ramp", get(ramps::show).post(ramps::start))
         .route("/experiments/{experiment}/ramp/{hand}", post(ramps::hand))
+        .route("/experiments/{experiment}/results", get(results::results))
         .route("/requests", get(records::requests))
         .route("/requests/{id}", get(records::request))
         .route("/audit", get(records::audit))

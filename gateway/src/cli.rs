@@ -19,6 +19,7 @@ mod assign;
 mod history;
 mod keys;
 mod ramp;
+mod results;
 pub(crate) mod local;
 mod split;
 mod status;
@@ -116,6 +117,10 @@ enum Command {
     /// Let an experiment's shares move by themselves, on evidence
     #[command(subcommand)]
     Ramp(RampCommand),
+    /// What each variant did, against control: verdict first, then the numbers
+    #[command(after_help = "Every interval holds however often you look. Revisions are compared \
+                            each by itself.")]
+    Results(ResultsArgs),
     /// Which variant a unit gets, and why
     Assign {
         /// Name of the experiment
@@ -271,6 +276,22 @@ struct SplitArgs {
 }
 
 #[derive(Debug, Args)]
+struct ResultsArgs {
+    /// Name of the experiment
+    experiment: String,
+    /// Only from here on: a revision, a duration such as 2h, or a time [default: all that is known]
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// Print a row for each number, comma-separated
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    #[command(flatten)]
+    gateway: Connection,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
 struct KeyCreateArgs {
     /// What to call it, in lists and logs
     name: String,
@@ -381,6 +402,15 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             split::stop(&gateway.client()?, change, output.json, console)
         }
         Command::Ramp(command) => ramp(command, console),
+        Command::Results(args) => {
+            let form = match (args.output.json, args.csv) {
+                (true, _) => results::Form::Json,
+                (false, true) => results::Form::Csv,
+                (false, false) => results::Form::Screen,
+            };
+            let since = args.since.as_deref();
+            results::results(&args.gateway.client()?, &args.experiment, since, form, console)
+        }
         Command::Assign { experiment, unit, gateway, output } => {
             assign::assign(&gateway.client()?, &experiment, &unit, output.json, console)
         }

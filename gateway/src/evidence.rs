@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use policies::evidence::{Evidence, Exposure, MOST_EPOCHS, UnitKind};
-use policies::guardrail::{self, Guardrail, Metric};
+use policies::guardrail::{self, Action, Guardrail, Metric};
 use policies::outcome::Outcome;
 use policies::statistics::{rule, sample_ratio};
 use routing::{Reason, UnitSource};
@@ -45,10 +45,16 @@ pub struct Watched {
 }
 
 impl Default for Watched {
-    /// What a ramp watches unless told otherwise, and the times of streams.
+    /// What a ramp watches unless told otherwise; the times of streams, and clients that left, are
+    /// shown.
     fn default() -> Self {
         let mut guardrails = Guardrail::defaults();
-        guardrails.extend([Metric::FirstByteP95, Metric::TokenTimeP50].map(Guardrail::new));
+        let observed = [Metric::FirstByteP95, Metric::TokenTimeP50, Metric::Aborted];
+        guardrails.extend(observed.map(|metric| Guardrail {
+            action: Action::Observe,
+            required: false,
+            ..Guardrail::new(metric)
+        }));
         Self { guardrails, freezes: true }
     }
 }

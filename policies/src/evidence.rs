@@ -418,6 +418,16 @@ impl Evidence {
         self.let_go();
     }
 
+    /// The same from a revision on: for showing what happened since. A unit counts where it was first
+    /// seen, so one that was there before is not among the units of what is left.
+    #[must_use]
+    pub fn since(&self, revision: u64) -> Self {
+        let mut later = self.clone();
+        later.epochs = later.epochs.split_off(&revision);
+        later.older.clear();
+        later
+    }
+
     /// The epoch of a revision, made if new; `None` if it is older than all that are kept.
     fn epoch(&mut self, revision: u64) -> Option<&mut EpochTally> {
         if !self.epochs.contains_key(&revision) {

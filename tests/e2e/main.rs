@@ -38,3 +38,4 @@ mod admin;
 mod assignment;
 mod bad_input;
 mod vectors;
+mod results;

@@ -42,6 +42,7 @@ pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
     ("GET", "/api/v1/experiments/{experiment}/ramp", Some(Permission::Read)),
     ("POST", "/api/v1/experiments/{experiment}/ramp", Some(Permission::ControlRamp)),
     ("POST", "/api/v1/experiments/{experiment}/ramp/{hand}", Some(Permission::ControlRamp)),
+    ("GET", "/api/v1/experiments/{experiment}/results", Some(Permission::Read)),
     ("GET", "/api/v1/requests", Some(Permission::Read)),
     ("GET", "/api/v1/requests/{id}", Some(Permission::Read)),
     ("GET", "/api/v1/audit", Some(Permission::ReadAudit)),

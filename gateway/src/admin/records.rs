@@ -34,7 +34,7 @@ fn bad(what: &str, how: &str) -> ApiError {
 }
 
 /// A moment: a duration before now (`10m`), or a time.
-fn moment(text: &str) -> Option<i64> {
+pub(super) fn moment(text: &str) -> Option<i64> {
     if let Ok(ago) = parse_duration(text) {
         return Some(clock::unix_micros() - i64::try_from(ago.as_micros()).ok()?);
     }

@@ -75,7 +75,13 @@ impl Control {
     ) -> Result<Arc<Self>, StoreError> {
         let mut ramps = BTreeMap::new();
         for row in store.call(|store| store.ramps(DECISIONS)).await? {
-            ramps.insert(row.experiment.clone(), Arc::new(Ramp::read(&row)?));
+            let mut ramp = Ramp::read(&row)?;
+            if !ramp.state.is_over() {
+                let guardrails = ramp.told.settings.guardrails.clone();
+                let watched = Watched { guardrails, freezes: false };
+                ramp.is_watched = shared.evidence.watch(&row.experiment, Some(watched));
+            }
+            ramps.insert(row.experiment, Arc::new(ramp));
         }
         Ok(Arc::new(Self {
             changes,
@@ -222,6 +228,12 @@ impl Control {
             anew: decision.fresh,
             reason: Some(reason.map_or(in_words.clone(), |reason| format!("{in_words}: {reason}"))),
         };
+        if decision.action == Action::Start {
+            // Before the first request of it: a cold variant is not timed.
+            let guardrails = next.told.settings.guardrails.clone();
+            self.shared.evidence.watch(experiment, Some(Watched { guardrails, freezes: false }));
+            next.is_watched = true;
+        }
         let done = if decision.action == Action::RollBack {
             self.changes.roll_back(experiment, seen, step, actor).await
         } else {

@@ -103,8 +103,11 @@ impl Control {
         };
         turn.remove(experiment);
         let done = self.carry_out(experiment, &base, next, decision, actor, reason).await;
-        if done.is_err() && before.is_none() {
-            self.ramps.lock().remove(experiment);
+        if done.is_err() {
+            self.shared.evidence.watch(experiment, None);
+            if before.is_none() {
+                self.ramps.lock().remove(experiment);
+            }
         }
         done?;
         self.ramp(experiment).ok_or_else(|| HandFault::NoRamp(experiment.to_owned()))

@@ -5,9 +5,14 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use policies::Outcome;
+use policies::evidence::{self, Exposure, Marks, Slowness, UnitKind};
+use policies::guardrail::Tables;
+use policies::ramp::{self, Settings, Situation, State};
 use policies::sketch::Sketch;
 use policies::statistics::attribution::{Against, Epoch, Table, log_e_harm, ratio};
 use policies::statistics::rule::{Evidence, Reached, Rule};
+use policies::statistics::slowdown::Mark;
 use policies::statistics::{floor, quantile, rate, sample_ratio};
 
 /// Every share another one, as with a bandit: nothing can be put together.
@@ -83,6 +88,102 @@ fn look(c: &mut Criterion) {
     group.finish();
 }
 
+/// An experiment with a control and four variants that ramp, after fifty changes of its shares.
+struct Running {
+    evidence: evidence::Evidence,
+    at: Situation,
+    ramps: Vec<(State, Settings, Tables)>,
+}
+
+impl Running {
+    fn new(salt: u64) -> Self {
+        let unit =
+            if salt.is_multiple_of(2) { UnitKind::Request } else { UnitKind::Sticky { rate: 1.0 } };
+        let mut evidence = evidence::Evidence::new(unit);
+        for revision in 1..=50_u16 {
+            let (revision, share) = (u64::from(revision), 100 + 30 * revision);
+            evidence.open(revision, &[10_000 - 4 * share, share, share, share, share]);
+            for slowness in Slowness::ALL {
+                let marks = Marks::new(Mark::at_objective(0.2), [0.15, 0.25, 0.35, 0.5, 1.0]);
+                evidence.freeze(revision, slowness, marks);
+            }
+            for unit in 0..400_u64 {
+                let hash = evidence::mix64(unit ^ salt << 20 ^ revision << 40);
+                let outcome = if hash.is_multiple_of(97) { Outcome::Timeout } else { Outcome::Ok };
+                let bucket = ((hash >> 32) * 10_000) >> 32;
+                let variant = bucket / u64::from(share);
+                let variant = if variant < 4 { u8::try_from(variant + 1).unwrap() } else { 0 };
+                evidence.add(&Exposure {
+                    unit: hash,
+                    revision,
+                    variant,
+                    outcome,
+                    duration_micros: Some(100_000 + hash % 150_000),
+                    ..Exposure::default()
+                });
+            }
+        }
+        let at = Situation {
+            now: 1_800_000_000,
+            revision: 50,
+            share: 1_600,
+            backend: 1,
+            drifted: false,
+        };
+        let ramps = (1..=4).map(|treated| {
+            let settings =
+                Settings { treated, judged_variants: 4, warm_up: None, ..Settings::default() };
+            let (state, _) = ramp::start(&at, &settings);
+            (state, settings, Tables::default())
+        });
+        Self { evidence, at, ramps: ramps.collect() }
+    }
+
+    fn look(&mut self) -> usize {
+        let Self { evidence, at, ramps } = self;
+        let mut decided = 0;
+        for (state, settings, tables) in ramps {
+            decided += ramp::marks_due(state, at, evidence, settings).len();
+            let (_, decision) = ramp::look(state, at, evidence, settings, tables);
+            decided += usize::from(decision.is_some());
+        }
+        decided
+    }
+}
+
+/// A tick of the control task: a hundred experiments, four ramps in each.
+fn tick(c: &mut Criterion) {
+    let mut running: Vec<Running> = (0..100).map(Running::new).collect();
+    let mut group = c.benchmark_group("judge");
+    group.sample_size(10);
+    group.bench_function("tick", |b| {
+        b.iter(|| running.iter_mut().map(Running::look).sum::<usize>());
+    });
+    group.finish();
+    let bytes = running[1].evidence.to_bytes();
+    c.bench_function("evidence/to_bytes/sticky", |b| b.iter(|| running[1].evidence.to_bytes()));
+    c.bench_function("evidence/from_bytes/sticky", |b| {
+        b.iter(|| evidence::Evidence::from_bytes(&bytes))
+    });
+    for (name, at) in [("request", 0), ("sticky", 1)] {
+        let evidence = &mut running[at].evidence;
+        let mut unit = 0_u64;
+        c.bench_function(&format!("evidence/add/{name}"), |b| {
+            b.iter(|| {
+                unit += 1;
+                evidence.add(&Exposure {
+                    unit: evidence::mix64(unit % 5_000),
+                    revision: 50,
+                    duration_micros: Some(90_000 + unit % 300_000),
+                    first_byte_micros: Some(30_000),
+                    output_tokens: Some(300),
+                    ..Exposure::default()
+                })
+            });
+        });
+    }
+}
+
 fn parts(c: &mut Criterion) {
     let fifty = epochs(50, 1);
     let mut table = Table::new(Against::AtMost(1.2));
@@ -104,5 +205,5 @@ fn parts(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, look, parts);
+criterion_group!(benches, look, tick, parts);
 criterion_main!(benches);

@@ -12,7 +12,8 @@ use policies::guardrail::{Guardrail, Metric};
 use policies::ramp::{Action, Phase, Reason, Settings};
 
 #[path = "../../policies/tests/simulation/mod.rs"]
-#[allow(missing_docs, unreachable_pub, reason = "shared with tests, which document by their names")]
+#[allow(unreachable_pub, reason = "shared with tests")]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers that are drawn")]
 mod simulation;
 
 use simulation::chance::{Chance, quantile};
@@ -69,6 +70,9 @@ fn percent(part: u64, runs: u64) -> String {
 }
 
 fn hours(hours: f64) -> String {
+    if hours.is_nan() {
+        return "-".to_owned();
+    }
     if hours < 2.0 { format!("{:.0} min", hours * 60.0) } else { format!("{hours:.1} h") }
 }
 
@@ -126,7 +130,9 @@ fn bad(out: &mut String, ramps: u64) -> Result<(), Box<dyn Error>> {
     writeln!(
         out,
         "## Bad variants on a ramp\n\n\
-         The same, stormy, with all defaults. A promotion is an error.\n\n\
+         The same, steady, with all defaults; a promotion is an error, of which 5 % are allowed. \
+         Outages that hit both sides make them more alike: with those, a difference of half a percent \
+         is no longer above the last step's margin.\n\n\
          | `T` | ramps | rolled back | promoted | in step (median) | after (median, 90 %) | failed answers of `T` (median) |\n\
          |---|---|---|---|---|---|---|"
     )?;
@@ -140,7 +146,7 @@ fn bad(out: &mut String, ramps: u64) -> Result<(), Box<dyn Error>> {
         ("takes 1.5 times as long", 0.01, 1.5),
         ("takes twice as long", 0.01, 2.0),
     ] {
-        let world = World { treated_fails, slower, stormy: true, ..HEALTHY };
+        let world = World { treated_fails, slower, ..HEALTHY };
         let settings = Settings::default();
         let courses: Vec<Course> = (0..ramps).map(|seed| run(seed, &world, &settings)).collect();
         let back: Vec<&Course> = courses
@@ -163,12 +169,16 @@ fn bad(out: &mut String, ramps: u64) -> Result<(), Box<dyn Error>> {
         });
         writeln!(
             out,
-            "| {name} | {ramps} | {} | {} | {phase} | {}, {} | {:.0} |",
+            "| {name} | {ramps} | {} | {} | {phase} | {}, {} | {} |",
             percent(back.len() as u64, ramps),
             percent(promoted, ramps),
             hours(quantile(&mut took, 0.5)),
             hours(quantile(&mut took, 0.9)),
-            quantile(&mut failed, 0.5),
+            if failed.is_empty() {
+                "-".to_owned()
+            } else {
+                format!("{:.0}", quantile(&mut failed, 0.5))
+            },
         )?;
     }
     writeln!(out)?;
@@ -185,9 +195,9 @@ fn detection(out: &mut String, runs: u64) -> Result<(), Box<dyn Error>> {
          | requests/s | share | C fails | T fails | median, alpha 0.01 | median, 0.05 | 90 % by, 0.01 | failed answers of `T` (median) |\n\
          |---|---|---|---|---|---|---|---|"
     )?;
-    for (traffic, medians, most, answers) in GUIDE {
+    for (seed, (traffic, medians, most, answers)) in (0..).zip(GUIDE) {
         let at = |alpha: f64| {
-            let mut chance = Chance::new(5);
+            let mut chance = Chance::new(seed);
             let times = (0..runs).map(|_| time_to_breach(&mut chance, &traffic, alpha));
             times.map(|(seconds, failed)| (seconds, failed as f64)).unzip()
         };

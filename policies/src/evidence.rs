@@ -77,7 +77,7 @@ mod units;
 
 pub use bytes::EvidenceFault;
 pub use replicas::{Replicas, Source};
-pub use slow::{MOST_FORGIVEN, Marks, Neighbour, SlowTally, Slowness, Timing};
+pub use slow::{MOST_FORGIVEN, Marks, Neighbour, SlowMemo, SlowTally, Slowness, Timing};
 pub use tally::{EpochTally, Latencies, MeanTally, VariantTally};
 pub use units::{UnitCount, Units, mix64};
 
@@ -325,10 +325,10 @@ impl Evidence {
         let Some(epoch) = self.epoch(exposure.revision) else { return false };
         let tally = epoch.variants.entry(exposure.variant).or_default();
         tally.add(exposure, sticky, count);
-        let ours = exposure.outcome == Outcome::GatewayError;
-        if !ours {
+        if exposure.outcome != Outcome::GatewayError {
             let group = sticky.then(|| Groups::group_of(exposure.unit));
             tally.add_times(exposure, &epoch.marks, group, count);
+            self.fold_if_old(exposure.revision, exposure.variant);
         }
         if sticky {
             let mixed = mix64(exposure.unit);
@@ -374,7 +374,7 @@ impl Evidence {
         value: f64,
     ) -> bool {
         let sticky = self.unit.is_sticky().then_some(unit);
-        if !(value.abs() <= LARGEST_VALUE) {
+        if value.is_nan() || value.abs() > LARGEST_VALUE {
             return false;
         }
         let cap = self.caps.get(metric).copied();
@@ -440,6 +440,18 @@ impl Evidence {
             self.let_go();
         }
         self.epochs.get_mut(&revision)
+    }
+
+    /// A late request of an epoch that has no sketches of its own any more.
+    fn fold_if_old(&mut self, revision: u64, variant: u8) {
+        if self.epochs.range(revision..).nth(SKETCHED_EPOCHS).is_none() {
+            return;
+        }
+        let tally =
+            self.epochs.get_mut(&revision).and_then(|epoch| epoch.variants.get_mut(&variant));
+        if let Some(latencies) = tally.and_then(|tally| tally.latencies.take()) {
+            self.older.entry(variant).or_default().merge(&latencies);
+        }
     }
 
     /// Keeps the newest epochs, and sketches of the newest of those. Which these are depends on the
@@ -587,12 +599,14 @@ impl Evidence {
         (treated, control): (u8, u8),
         forgiven: f64,
         whose: Neighbour,
+        memo: &mut SlowMemo,
     ) -> Compared {
         let at = slowness.index();
-        let arms = self.compared(treated, control).filter_map(|(_, epoch, _, of_t, of_c)| {
-            let both = (&of_t.slow[at], &of_c.slow[at]);
-            slow::arms(epoch.marks[at].as_ref()?, both, forgiven, whose)
-        });
+        let arms =
+            self.compared(treated, control).filter_map(|(revision, epoch, _, of_t, of_c)| {
+                let both = (&of_t.slow[at], &of_c.slow[at]);
+                memo.arms((revision, slowness), epoch.marks[at].as_ref()?, both, forgiven, whose)
+            });
         let mut compared = Compared::default();
         for (of_t, of_c) in arms {
             compared.strata.add(&of_t, &of_c);

@@ -2,6 +2,8 @@
 //! `docs/statistics-report.md`.
 #![allow(clippy::unwrap_used, reason = "test code: a panic is how a test fails")]
 
+#[allow(unreachable_pub, reason = "shared with the program that writes the report")]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers that are drawn")]
 mod simulation;
 
 use policies::evidence::UnitKind;
@@ -20,7 +22,7 @@ fn most(runs: u32, alpha: f64) -> f64 {
 fn part(runs: u32, one: impl Fn(u64) -> bool) -> f64 {
     let hits: Vec<u64> = (0..u64::from(runs)).filter(|seed| one(*seed)).collect();
     if !hits.is_empty() {
-        println!("seeds: {hits:?}");
+        eprintln!("seeds: {hits:?}");
     }
     hits.len() as f64 / f64::from(runs)
 }
@@ -80,11 +82,12 @@ fn a_bad_variant_is_rolled_back_and_never_promoted() {
 /// Law 5, through evidence and guardrail: the medians of the guide within 20 %.
 #[test]
 fn harm_is_found_as_soon_as_the_guide_says() {
-    for (traffic, medians, _, _) in GUIDE.iter().filter(|(_, medians, ..)| medians[0] < 700.0) {
+    let rows = (0..).zip(GUIDE).filter(|(_, (_, medians, ..))| medians[0] < 700.0);
+    for (seed, (traffic, medians, _, _)) in rows {
         for (alpha, expected) in [0.01, 0.05].into_iter().zip(medians) {
-            let mut chance = Chance::new(5);
+            let mut chance = Chance::new(seed);
             let mut times: Vec<f64> =
-                (0..151).map(|_| time_to_breach(&mut chance, traffic, alpha).0).collect();
+                (0..301).map(|_| time_to_breach(&mut chance, &traffic, alpha).0).collect();
             let got = quantile(&mut times, 0.5);
             // Seconds are whole.
             let allowed = f64::max(0.2 * expected, 1.0);

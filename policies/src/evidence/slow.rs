@@ -1,11 +1,13 @@
 //! What is slow, and how often it was: counts above marks that were frozen beforehand.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sketch;
 use crate::statistics::attribution;
 use crate::statistics::mean::Arm;
-use crate::statistics::moments::{GROUPS, Groups, Moments};
+use crate::statistics::moments::{GROUPS, Moments, variance_of_mean};
 use crate::statistics::slowdown::{self, Judged, Mark};
 
 /// A mark is watched with at most so many slowdowns forgiven: the tolerance and a margin for each
@@ -208,11 +210,10 @@ impl SlowTally {
             Moments { n: self.n, mean: x / n, m2: (x - x * x / n).max(0.0), nonzero: events };
         let column = at.map_or(1, |at| at + 2);
         let groups = self.groups.chunks(2 + self.above.len());
-        let groups =
-            Groups::of_parts(groups.map(|group| {
-                (u64::from(group[0]), group.get(column).copied().map_or(0.0, f64::from))
-            }));
-        Arm::of_units(&moments, &groups)
+        let groups = groups
+            .map(|group| (f64::from(group[0]), group.get(column).copied().map_or(0.0, f64::from)));
+        let grouped = Some(variance_of_mean(groups)?);
+        Some(Arm { grouped, ..Arm::of_requests(&moments)? })
     }
 }
 
@@ -230,15 +231,48 @@ pub(super) fn events(
     Some(attribution::Epoch { pi, treated, control: control.above_control })
 }
 
-/// The same as two arms of a comparison of means, for sticky units.
-pub(super) fn arms(
-    marks: &Marks,
-    (treated, control): (&SlowTally, &SlowTally),
-    forgiven: f64,
-    whose: Neighbour,
-) -> Option<(Arm, Arm)> {
-    let at = marks.forgiving(forgiven, whose)?;
-    Some((treated.arm(Some(at))?, control.arm(None)?))
+/// Spreads over groups, kept from look to look: some microseconds each, and those of epochs that are
+/// over do not change. For one pair of variants.
+#[derive(Clone, Debug, Default)]
+pub struct SlowMemo {
+    known: BTreeMap<(u64, Slowness, usize), (Counts, Option<Arms>)>,
+}
+
+/// One of `T` and one of `C`.
+type Arms = (Arm, Arm);
+
+/// What changes if anything was counted: of `T` all and slow ones, of `C` all and slow ones.
+type Counts = [u64; 4];
+
+/// More than all epochs with all that is forgiven: beyond it everything is worked out anew.
+const MOST_KNOWN: usize = 4_096;
+
+impl SlowMemo {
+    /// The same as [`events`], as two arms of a comparison of means, for sticky units.
+    pub(super) fn arms(
+        &mut self,
+        (revision, slowness): (u64, Slowness),
+        marks: &Marks,
+        (treated, control): (&SlowTally, &SlowTally),
+        forgiven: f64,
+        whose: Neighbour,
+    ) -> Option<(Arm, Arm)> {
+        let at = marks.forgiving(forgiven, whose)?;
+        let slow = treated.above.get(at).copied().unwrap_or(0);
+        let counts = [treated.n, slow, control.n, control.above_control];
+        let key = (revision, slowness, at);
+        if let Some((then, arms)) = self.known.get(&key)
+            && *then == counts
+        {
+            return *arms;
+        }
+        let arms = treated.arm(Some(at)).and_then(|of_t| Some((of_t, control.arm(None)?)));
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(key, (counts, arms));
+        arms
+    }
 }
 
 #[cfg(test)]

@@ -17,14 +17,14 @@ enum Seen {
 
 fn exposure() -> impl Strategy<Value = Exposure> {
     let times = (0..3_000_000_u64, proptest::option::of(0..90_000_u64));
-    (0..60_u64, 1..8_u64, 0..3_u8, 0..Outcome::ALL.len(), times, any::<bool>()).prop_map(
+    (0..60_u64, 1..8_u64, 0..3_u8, 0..7_u8, times, any::<bool>()).prop_map(
         |(unit, revision, variant, outcome, (duration, token_time), rescued)| Exposure {
             unit: mix64(unit ^ 77),
             revision,
             variant,
             rescued,
-            outcome: Outcome::ALL[outcome],
-            status_class: (outcome % 6) as u8,
+            outcome: Outcome::ALL[usize::from(outcome)],
+            status_class: outcome % 6,
             duration_micros: Some(duration),
             first_byte_micros: Some(duration / 3),
             token_time_micros: token_time,
@@ -47,8 +47,9 @@ fn seen() -> impl Strategy<Value = Seen> {
 /// A replica before the first request: it knows the shares and the marks.
 fn replica(unit: UnitKind) -> Evidence {
     let mut evidence = Evidence::new(unit);
-    for revision in 1..8 {
-        evidence.open(revision, &[9_000 - 1_000 * revision as u16, 1_000 * revision as u16, 1_000]);
+    for number in 1..8_u16 {
+        let revision = u64::from(number);
+        evidence.open(revision, &[9_000 - 1_000 * number, 1_000 * number, 1_000]);
         for (slowness, bucket) in [(Slowness::LatencyP50, 500), (Slowness::FirstByteP95, 450)] {
             evidence.freeze(revision, slowness, Marks::new(Mark { bucket }, [0.15, 1.0]));
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Alphas, Guardrail, Metric};
-use crate::evidence::{Compared, Event, Evidence, Marks, Neighbour, Slowness, UnitKind};
+use crate::evidence::{Compared, Event, Evidence, Marks, Neighbour, SlowMemo, Slowness, UnitKind};
 use crate::statistics::attribution::{self, Against, Epoch, Table};
 use crate::statistics::mean::{Better, Difference, T_OPT};
 use crate::statistics::rule::{self, Reached, Rule};
@@ -65,10 +65,11 @@ pub struct Thresholds {
 
 /// Logarithms that looks have in common: 1 KiB for each epoch and hypothesis, see
 /// [`attribution::Table`]. One for each pair of treated and control, kept from look to look; a fresh
-/// one gives the same answers, later.
+/// one gives the same answers, later; evidence that starts anew wants one.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     tables: Vec<Table>,
+    slow: SlowMemo,
 }
 
 /// More hypotheses than a ramp's step has: beyond that the oldest goes.
@@ -121,7 +122,7 @@ pub fn judge(
         (_, Some(event), _) => look.events(event, tables),
         (_, _, Some(slowness)) => match evidence.unit() {
             UnitKind::Request => look.slow_requests(slowness, tables),
-            UnitKind::Sticky { .. } => look.slow_units(slowness),
+            UnitKind::Sticky { .. } => look.slow_units(slowness, tables),
         },
         (Metric::Feedback(name), _, _) => look.feedback(name),
         (_, None, None) => Found::nothing(),
@@ -194,7 +195,10 @@ impl Look<'_> {
         let epochs = self.evidence.events(event, treated, control);
         let (of_t, of_c) = sums(&epochs);
         let seen = self.evidence.compared_exposures(treated, control);
-        let trials = self.evidence.trials(treated, control);
+        let trials = match self.evidence.unit() {
+            UnitKind::Request => Some(seen.0 as f64),
+            UnitKind::Sticky { .. } => self.evidence.trials(treated, control),
+        };
         // Without trials nothing new is known of the rate; what was reached is remembered.
         let rate = |test: fn(u64, f64, f64) -> f64, line: f64| {
             trials.map_or(0.0, |trials| test(of_t, trials, line))
@@ -246,8 +250,11 @@ impl Look<'_> {
         Found { evidence, events: Some(sums(&harm)), needed }
     }
 
-    fn slow_units(&self, slowness: Slowness) -> Found {
-        let at = |forgiven, whose| self.evidence.slow_strata(slowness, self.pair, forgiven, whose);
+    fn slow_units(&self, slowness: Slowness, tables: &mut Tables) -> Found {
+        let mut at = |forgiven, whose| {
+            let memo = &mut tables.slow;
+            self.evidence.slow_strata(slowness, self.pair, forgiven, whose, memo)
+        };
         let harm = at(self.guardrail.tolerance, Neighbour::Larger);
         let safe = at(self.margin, Neighbour::Smaller);
         // Slow ones are what is rare.
@@ -361,7 +368,8 @@ fn divergence(a: f64, b: f64) -> f64 {
 
 /// A number of exposures to come, if it is one.
 fn some(needed: f64) -> Option<f64> {
-    needed.is_finite().then(|| needed.max(1.0).ceil())
+    // Beyond this it is no forecast.
+    (needed < 1e9).then(|| needed.max(1.0).ceil())
 }
 
 fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
@@ -423,7 +431,9 @@ pub fn shown(
                     of_epochs(&evidence.slow_events(slowness, pair, forgiven, Neighbour::Larger))
                 }
                 UnitKind::Sticky { .. } => {
-                    of_means(&evidence.slow_strata(slowness, pair, forgiven, Neighbour::Larger))
+                    let mut memo = SlowMemo::default();
+                    let larger = Neighbour::Larger;
+                    of_means(&evidence.slow_strata(slowness, pair, forgiven, larger, &mut memo))
                 }
             }
         }

@@ -68,6 +68,11 @@ impl Metric {
         }
     }
 
+    /// The name of the feedback it averages, if it averages any.
+    pub fn feedback(&self) -> Option<&str> {
+        if let Self::Feedback(name) = self { Some(name) } else { None }
+    }
+
     /// The quantile it times, if it times one.
     pub fn slowness(&self) -> Option<Slowness> {
         match self {

@@ -77,7 +77,7 @@ fn tables_change_nothing() {
 fn what_is_needed_is_about_what_the_guide_says() {
     let failed = Guardrail::new(Metric::Failed);
     let early = judged(&requests((200, 6), (3_800, 38)), &failed).needed.unwrap();
-    assert!((200.0..800.0).contains(&early), "{early}");
+    assert!((300.0..1_000.0).contains(&early), "{early}");
     let later = judged(&requests((400, 12), (7_600, 76)), &failed).needed.unwrap();
     assert!(later < early, "{later} {early}");
     let held = judged(&requests((50_000, 500), (950_000, 9_500)), &failed);
@@ -86,15 +86,15 @@ fn what_is_needed_is_about_what_the_guide_says() {
     assert!((3_000.0..90_000.0).contains(&healthy), "{healthy}");
 }
 
-fn timed(unit: UnitKind, slower: f64, requests: u64) -> Evidence {
+/// `T` takes so many percent of `C`'s time.
+fn timed(unit: UnitKind, slower: u64, requests: u64) -> Evidence {
     let mut evidence = Evidence::new(unit);
     evidence.open(1, &[5_000, 5_000]);
     let add = |evidence: &mut Evidence, n: u64| {
         let hash = mix64(n);
         let variant = u8::from(hash >> 63 == 1);
-        let factor = if variant == 1 { slower } else { 1.0 };
-        let spread = 0.1 + (mix64(hash) % 1000) as f64 / 1000.0;
-        let micros = (spread * factor * 1e6) as u64;
+        let micros = 100_000 + mix64(hash) % 1_000_000;
+        let micros = micros * if variant == 1 { slower } else { 100 } / 100;
         evidence.add(&Exposure {
             unit: hash,
             revision: 1,
@@ -120,10 +120,10 @@ fn slowness_is_judged_since_its_marks_were_frozen() {
     let p50 = Guardrail { margin: Some(0.5), ..Guardrail::new(Metric::LatencyP50) };
     for unit in [UnitKind::Request, UnitKind::Sticky { rate: 1.0 }] {
         let verdict = |slower, requests| judged(&timed(unit, slower, requests), &p50).verdict;
-        assert_eq!(verdict(2.0, 3_000), Verdict::Breached, "{unit:?}");
-        assert_eq!(verdict(1.0, 3_000), Verdict::Held, "{unit:?}");
-        assert_eq!(verdict(1.3, 300), Verdict::TooEarly, "{unit:?}");
-        let shown = shown(&timed(unit, 2.0, 3_000), 1, 0, &p50, 0.05);
+        assert_eq!(verdict(200, 3_000), Verdict::Breached, "{unit:?}");
+        assert_eq!(verdict(100, 3_000), Verdict::Held, "{unit:?}");
+        assert_eq!(verdict(130, 300), Verdict::TooEarly, "{unit:?}");
+        let shown = shown(&timed(unit, 200, 3_000), 1, 0, &p50, 0.05);
         assert!(shown.interval.lower > 1.0 && shown.ratio.unwrap() > 1.2, "{unit:?} {shown:?}");
     }
 }

@@ -5,7 +5,7 @@ use super::{
     Situation, State, Status, Step,
 };
 use crate::evidence::{Evidence, Marks, Slowness, UnitKind};
-use crate::guardrail::{self, Judgement, Metric, Tables};
+use crate::guardrail::{self, Judgement, Tables};
 use crate::statistics::{Verdict, sample_ratio};
 
 /// From look to look a step's clock counts at most so many seconds.
@@ -143,10 +143,7 @@ fn judge(
 
 /// Assigned, served, feedback: does each arrive as it was dealt?
 fn sample_ratios(state: &mut State, evidence: &Evidence, settings: &Settings) -> [f64; 3] {
-    let metric = settings.guardrails.iter().find_map(|guardrail| match &guardrail.metric {
-        Metric::Feedback(name) => Some(&**name),
-        _ => None,
-    });
+    let metric = settings.guardrails.iter().find_map(|guardrail| guardrail.metric.feedback());
     let now = ratios(evidence, metric);
     for (reached, log_e) in state.sample_ratio.iter_mut().zip(now) {
         *reached = reached.with(log_e);
@@ -167,10 +164,17 @@ pub fn ratios(evidence: &Evidence, metric: Option<&str>) -> [f64; 3] {
                 .map(|(variant, _)| which(evidence, *revision, variant, metric))
                 .collect()
         };
-        for (sum, counts) in log_e.iter_mut().zip([count(assigned), count(served), count(answered)])
-        {
-            let epoch = sample_ratio::Epoch { counts: &counts, shares: &shares };
-            *sum += sample_ratio::log_e(&[epoch], sample_ratio::CONCENTRATION);
+        let of = |counts: &[u64]| {
+            let epoch = sample_ratio::Epoch { counts, shares: &shares };
+            sample_ratio::log_e(&[epoch], sample_ratio::CONCENTRATION)
+        };
+        let (all, served) = (count(assigned), count(served));
+        let of_all = of(&all);
+        log_e[0] += of_all;
+        // Nearly always nobody was rescued: half of the work.
+        log_e[1] += if served == all { of_all } else { of(&served) };
+        if metric.is_some() {
+            log_e[2] += of(&count(answered));
         }
     }
     log_e
@@ -335,10 +339,11 @@ impl Look<'_> {
     /// The last step of a model that people rate waits for the first day to be over.
     fn is_novel(&self) -> bool {
         let is_last = self.next.phase == Phase::Step(self.settings.steps.len().saturating_sub(1));
-        let rated =
-            self.settings.guardrails.iter().any(|guardrail| {
-                guardrail.required && matches!(guardrail.metric, Metric::Feedback(_))
-            });
+        let rated = self
+            .settings
+            .guardrails
+            .iter()
+            .any(|guardrail| guardrail.required && guardrail.metric.feedback().is_some());
         let age = self.at.now.saturating_sub(self.next.began_at);
         is_last && rated && age < self.settings.novelty
     }

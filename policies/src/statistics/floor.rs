@@ -49,7 +49,9 @@ fn log_e(events: u64, n: f64, p: f64, sign: f64, growth: &[f64; GRID]) -> f64 {
     if count == 0 {
         return 0.0;
     }
-    log_sum_exp(&terms[..count]) - log_sum_exp(weights)
+    // All of them together weigh 1.
+    let weight = if count == GRID { 0.0 } else { log_sum_exp(weights) };
+    log_sum_exp(&terms[..count]) - weight
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl Difference {
         }
         let k = kappa(2.0 * alpha, t_opt);
         let z = (self.diff - beyond) / self.se;
-        if z.is_nan() || !(self.t > 0.0) {
+        if z.is_nan() || self.t.is_nan() || self.t <= 0.0 {
             return 0.0;
         }
         let y = z.max(0.0).powi(2) / (2.0 * (1.0 + k / self.t));

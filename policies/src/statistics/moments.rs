@@ -125,7 +125,6 @@ impl Groups {
     }
 
     /// Which group, below [`GROUPS`], the unit with this hash belongs to.
-    #[expect(clippy::cast_possible_truncation, reason = "below GROUPS")]
     pub fn group_of(unit_hash: u64) -> usize {
         ((unit_hash & 0xffff) % GROUPS as u64) as usize
     }
@@ -143,17 +142,22 @@ impl Groups {
     ///
     /// `None` below [`LEAST_GROUPS`] of them, or if a value was no number.
     pub fn variance_of_mean(&self) -> Option<f64> {
-        let filled = || self.groups.iter().filter(|(n, _)| *n > 0);
-        let count = filled().count();
-        if count < LEAST_GROUPS {
-            return None;
-        }
-        let n: f64 = filled().map(|(n, _)| *n as f64).sum();
-        let mean = filled().map(|(_, sum)| sum).sum::<f64>() / n;
-        let squares: f64 = filled().map(|(n, sum)| (sum - mean * *n as f64).powi(2)).sum();
-        let variance = count as f64 / (count as f64 - 1.0) * squares / (n * n);
-        variance.is_finite().then_some(variance)
+        variance_of_mean(self.groups.iter().map(|(n, sum)| (*n as f64, *sum)))
     }
+}
+
+/// [`Groups::variance_of_mean`] of counts and sums that are kept in another way.
+pub fn variance_of_mean(groups: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
+    let filled = || groups.clone().filter(|(n, _)| *n > 0.0);
+    let count = filled().count();
+    if count < LEAST_GROUPS {
+        return None;
+    }
+    let n: f64 = filled().map(|(n, _)| n).sum();
+    let mean = filled().map(|(_, sum)| sum).sum::<f64>() / n;
+    let squares: f64 = filled().map(|(n, sum)| (sum - mean * n).powi(2)).sum();
+    let variance = count as f64 / (count as f64 - 1.0) * squares / (n * n);
+    variance.is_finite().then_some(variance)
 }
 
 #[cfg(test)]

@@ -88,6 +88,9 @@ pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
         let wave = if world.stormy { 1.0 + 0.8 * day } else { 1.0 };
         let load = if is_outage { 3.0 } else { wave.sqrt() };
         let requests = world.per_second * wave * world.every as f64;
+        // Where in its class a latency lies: the same for both sides, and another one at each look,
+        // so that no latency is impossible.
+        let within = chance.unit();
         let share = f64::from(at.share) / 10_000.0;
         for (variant, part, fails, slower) in [
             (0, 1.0 - share, world.control_fails, 1.0),
@@ -104,7 +107,7 @@ pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
             course.failed += if variant == 1 { failed } else { 0 };
             evidence.add_many(&exposure(Outcome::UpstreamError), failed);
             for class in CLASSES.windows(2) {
-                let middle = phi_inverse(0.5 * (class[0] + class[1]));
+                let middle = phi_inverse(class[0] + within * (class[1] - class[0]));
                 let micros = 200_000.0 * load * slower * (SIGMA * middle).exp();
                 let ended =
                     Exposure { duration_micros: Some(micros as u64), ..exposure(Outcome::Ok) };

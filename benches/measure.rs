@@ -58,6 +58,7 @@ fn receipts(c: &mut Criterion) {
         request_id: [7; 16],
         at_millis: 1_763_800_000_000,
         unit_hash: 42,
+        eligible: true,
         revision: 3,
         key_id: "wk_4711".into(),
         experiment: "int8".into(),

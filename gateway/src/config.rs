@@ -17,6 +17,7 @@ mod schema;
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
+pub(crate) use value::show_duration;
 pub use value::{duration as parse_duration, size as parse_size};
 
 #[cfg(test)]

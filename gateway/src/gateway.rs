@@ -19,6 +19,7 @@ use crate::config::plan::Store as StorePlan;
 use crate::config::{self, Problems};
 use crate::control::Control;
 use crate::evidence::EvidenceBook;
+use crate::feedback::Feedback;
 use crate::ids;
 use crate::live::Actor;
 use crate::recorder::Recorder;
@@ -195,6 +196,7 @@ impl Gateway {
             evidence: Arc::clone(&evidence),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
+            feedback: Feedback::new(store.clone()),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closing_now: AtomicBool::new(false),

@@ -301,7 +301,9 @@ impl Drain {
                 let _ = ack.send(false);
             }
             let row = &*item.row;
-            let failed = row.outcome != Some(policies::Outcome::Ok);
+            // An answer of the gateway's own has no outcome; it failed if it says so.
+            let own = row.outcome.is_none() && row.rejected.is_none() && row.status < 400;
+            let failed = row.outcome != Some(policies::Outcome::Ok) && !own;
             if !row.spans.copy && !self.lines.is_off() && (failed || !self.only_errors) {
                 let stored = self.durability != Durability::Off && self.retry_at.is_none();
                 access_line::write(row, stored, self.lines.buffer());
@@ -566,7 +568,11 @@ impl Drain {
         // What is not deleted now is deleted in ten seconds.
         let more = Arc::clone(&self.prune_more);
         let _ = self.store.submit(
-            move |store| store.delete_outcomes(before, PRUNED),
+            move |store| {
+                // What was said of an answer goes with it.
+                let said = store.delete_feedback(before, PRUNED)?;
+                Ok(store.delete_outcomes(before, PRUNED)?.max(said))
+            },
             move |deleted| more.store(deleted.is_ok_and(|n| n >= u64::from(PRUNED)), Relaxed),
         );
         let evidence = Arc::clone(&self.evidence);

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use crate::request::find_route::Place;
 use crate::server::conn::Conn;
 use crate::worker::{Taken, Worker};
 
@@ -27,6 +28,7 @@ pub mod record;
 pub mod rejection;
 pub mod receipt;
 pub mod models;
+pub mod feedback;
 
 pub use record::Record;
 pub use rejection::Rejection;
@@ -87,9 +89,12 @@ async fn answer(
     }
     let caller = authenticate::authenticate(cx, &mut head, record)?;
     trace::begin(cx, caller, &mut head, record);
-    admit::early(cx, caller, record.ahead())?;
-    let Some(place) = find_route::find_route(cx, &mut head, record).await? else {
-        return models::list(cx, &head, caller);
+    admit::early(cx, caller, &head, record.ahead())?;
+    let place = match find_route::find_route(cx, &mut head, record).await? {
+        Place::Route(place) => place,
+        Place::Models => return models::list(cx, &head, caller),
+        // Boxed, so that the future of every other request is the smaller.
+        Place::Feedback => return Box::pin(feedback::take(cx, caller, record)).await,
     };
     let route = &cx.snapshot.routes[place];
     let places = admit::admit(cx, route, caller)?;

@@ -13,6 +13,7 @@ use routing::{Experiment, HashKey, Holdout, Layer, RouteTable, Salt, UnitSource,
 
 use crate::backends::{Backend, Backends};
 use crate::config::plan::{Cidr, Limits, OnFailure, Plan};
+use crate::feedback::rules::Rules;
 use crate::limits::KeyState;
 use crate::live::{LiveExperiment, LiveLayer};
 use crate::names::{Name, intern};
@@ -53,6 +54,8 @@ pub struct Snapshot {
     /// Model names that routes ask for or backends are given, interned: the only ones that
     /// telemetry repeats from a request.
     pub models: HashMap<Box<str>, Name>,
+    /// Which feedback is taken.
+    pub feedback: Rules,
 }
 
 /// A route as it runs.
@@ -185,6 +188,7 @@ pub fn build(plan: &Plan, parts: Parts<'_>, backends: &Backends, tallies: &Talli
         .collect();
     Snapshot {
         generation: parts.generation,
+        feedback: Rules::new(&plan.feedback, &routes),
         keys: parts.keys,
         key_states: parts.key_states,
         table,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::EvidenceRow;
 use crate::ids::RequestId;
+use crate::names::Name;
 use crate::recorder::row::Row;
 
 pub mod spool;
@@ -260,6 +261,66 @@ pub struct OutcomePage {
     pub next: Option<[u8; 16]>,
 }
 
+/// What somebody said of one answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedbackRow {
+    /// The request whose answer it is about.
+    pub request_id: [u8; 16],
+    /// What was asked.
+    pub metric: Name,
+    /// Key that said it.
+    pub key_id: Arc<str>,
+    /// The client's own id of this answer. One is kept for each (request, metric, key, id).
+    pub id: Option<Box<str>>,
+    /// What was said.
+    pub value: FeedbackValue,
+    /// Labels, a JSON object of strings.
+    pub segment: Option<Box<str>>,
+    /// Microseconds since 1970.
+    pub received_at: i64,
+    /// What it is credited to.
+    pub exposure: Exposure,
+}
+
+/// The value of a [`FeedbackRow`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedbackValue {
+    /// Yes or no.
+    Bool(bool),
+    /// Finite.
+    Number(f64),
+    /// Kept, not analysed.
+    Text(Box<str>),
+}
+
+/// What a request was assigned, as far as feedback is credited to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exposure {
+    /// Experiment.
+    pub experiment: Name,
+    /// Its revision then: the epoch.
+    pub revision: u64,
+    /// Assigned variant.
+    pub variant: Name,
+    /// Keyed hash of the unit.
+    pub unit_hash: u64,
+    /// Whether chance dealt the variant.
+    pub eligible: bool,
+    /// Key that made the request, if another one gives the feedback.
+    pub asked_by: Option<Box<str>>,
+}
+
+/// A request as its outcome tells it: who may speak of it, and what it was assigned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Key that made it.
+    pub key_id: String,
+    /// Its route.
+    pub route: Option<Name>,
+    /// What it was assigned; `None` if no experiment took it. `asked_by` is left out.
+    pub exposure: Option<Exposure>,
+}
+
 /// Something the store could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -359,6 +420,15 @@ pub trait Store: Send {
     fn boots(&mut self) -> Result<Vec<([u8; 16], u64, u64)>, StoreError>;
     /// Deletes at most `limit` outcomes started before `before` (microseconds since 1970); how many.
     fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError>;
+
+    /// What is known of these requests, in their order; `None` where no outcome is stored.
+    fn outcome_of(&mut self, ids: &[[u8; 16]]) -> Result<Vec<Option<Asked>>, StoreError>;
+    /// Adds feedback. For each row in its order whether it is new: what is there already, also
+    /// earlier among these rows, is left alone (D3).
+    fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError>;
+    /// Deletes about `limit` answers to requests made before `before` (microseconds since 1970); how
+    /// many.
+    fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError>;
 
     /// Replaces these tallies of this boot (cumulative, so repeating is harmless); others stay.
     fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError>;

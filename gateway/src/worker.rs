@@ -17,6 +17,7 @@ use slab::Slab;
 use crate::backends::Backends;
 use crate::backends::pool::Pool;
 use crate::evidence::EvidenceBook;
+use crate::feedback::Feedback;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Takes what is known of finished requests.
     pub recorder: Recorder,
+    /// Takes what people said of answers.
+    pub feedback: Feedback,
     /// Whether readiness is refused (F24).
     pub draining: AtomicBool,
     /// Whether running connections are to end: set after the time in which clients notice.

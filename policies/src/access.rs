@@ -36,6 +36,8 @@ pub enum Permission {
     Call,
     /// Send feedback for a request.
     Feedback,
+    /// Send feedback for requests that another key made.
+    FeedbackForOthers,
     /// See in the answer which variant served it.
     ExperimentInspect,
     /// Force a variant with `x-weir-variant`.
@@ -77,13 +79,16 @@ const NO: bool = false;
 ///   the credential they have. For the same reason they see the variant and can force one.
 /// * A client can do neither. Names of variants stay inside, and a client that picks its own arm
 ///   would no longer be a random sample. It may not choose its trace id either.
+/// * A client answers for its own requests only (T31). Who runs experiments may bring in what people
+///   said who never saw the gateway: raters, a support desk.
 /// * Whoever can move weights can also stop and undo: the way back is never behind a higher door.
 /// * Reading the audit log is not part of operating: who is checked does not choose what is seen.
 #[rustfmt::skip]
-const TABLE: [(Permission, [bool; 6]); 15] = [
+const TABLE: [(Permission, [bool; 6]); 16] = [
     //                                client  viewer  exper.  oper.   audit.  admin
     (Permission::Call,               [YES,    NO,    YES,    YES,    NO,    YES]),
     (Permission::Feedback,           [YES,    NO,    YES,    YES,    NO,    YES]),
+    (Permission::FeedbackForOthers,  [NO,    NO,    YES,    YES,    NO,    YES]),
     (Permission::ExperimentInspect,  [NO,    NO,    YES,    YES,    NO,    YES]),
     (Permission::ExperimentOverride, [NO,    NO,    YES,    YES,    NO,    YES]),
     (Permission::TraceContinue,      [NO,    NO,    YES,    YES,    NO,    YES]),
@@ -180,9 +185,10 @@ impl FromStr for Role {
 
 impl Permission {
     /// Every permission, in the order of the table's rows.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Call,
         Self::Feedback,
+        Self::FeedbackForOthers,
         Self::ExperimentInspect,
         Self::ExperimentOverride,
         Self::TraceContinue,
@@ -203,6 +209,7 @@ impl Permission {
         match self {
             Self::Call => "call",
             Self::Feedback => "feedback",
+            Self::FeedbackForOthers => "feedback:others",
             Self::ExperimentInspect => "experiment:inspect",
             Self::ExperimentOverride => "experiment:override",
             Self::TraceContinue => "trace:continue",
@@ -311,6 +318,7 @@ mod tests {
         let experimenter = [
             &client[..],
             &viewer[..],
+            &["feedback:others"],
             &["experiment:inspect", "experiment:override", "trace:continue"],
             &["experiment:edit", "experiment:weights", "experiment:ramp"],
             &["experiment:stop", "experiment:undo"],

@@ -39,3 +39,4 @@ mod assignment;
 mod bad_input;
 mod vectors;
 mod results;
+mod feedback;

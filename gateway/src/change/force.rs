@@ -45,6 +45,7 @@ pub fn empty_snapshot(plan: &Plan, workers: usize) -> Snapshot {
         },
         store: plan.store.clone(),
         recording: plan.recording.clone(),
+        feedback: plan.feedback.clone(),
         telemetry: plan.telemetry.clone(),
         declared_keys: Vec::new(),
         backends: Vec::new(),

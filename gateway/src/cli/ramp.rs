@@ -279,8 +279,8 @@ fn guardrail(each: &Value) -> [Cell; 5] {
 /// `[######..........] log_e 2.1 of 4.6 needed`; evidence against it leaves the bar empty.
 fn bar(log_e: f64, needed: f64) -> String {
     let part = if needed > 0.0 { (log_e / needed).clamp(0.0, 1.0) } else { 0.0 };
-    let full = (part * BAR as f64).floor() as usize;
-    let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
+    let is_full = |at: usize| (at + 1) as f64 <= part * BAR as f64;
+    let bar: String = (0..BAR).map(|at| if is_full(at) { '#' } else { '.' }).collect();
     format!("[{bar}] log_e {log_e:.1} of {needed:.1} needed")
 }
 

@@ -14,6 +14,9 @@ mod csv;
 
 use bar::Bar;
 
+/// Narrower terminals are spared some columns.
+const WIDE: usize = 112;
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -70,11 +73,12 @@ fn screen(results: &Value, now: Timestamp, bar: Bar, width: usize, paint: Paint)
     }
     text.push_str(&format!("{}\n\n", arrivals(results, paint)));
 
-    for line in numbers(&variants).lines(2, width, paint) {
+    let is_wide = width >= WIDE;
+    for line in numbers(&variants, is_wide).lines(2, width, paint) {
         text.push_str(&format!("{line}\n"));
     }
     for (name, variant) in others() {
-        let table = against(variant, control, bar);
+        let table = against(variant, control, bar, is_wide);
         let Some(table) = table else { continue };
         let title = format!("{} against {}", words::clean(name), words::clean(control));
         text.push_str(&format!("\n{}\n", paint.paint(Tone::Bold, &title)));
@@ -163,8 +167,8 @@ fn whole(number: f64) -> String {
 }
 
 /// A line for each variant.
-fn numbers(variants: &[(&str, &Value)]) -> Table {
-    let mut table = Table::new(&[
+fn numbers(variants: &[(&str, &Value)], is_wide: bool) -> Table {
+    let columns = [
         ("variant", Lean::Left),
         ("exposures", Lean::Right),
         ("units", Lean::Right),
@@ -176,7 +180,8 @@ fn numbers(variants: &[(&str, &Value)]) -> Table {
         ("first byte p95", Lean::Right),
         ("tokens in", Lean::Right),
         ("out", Lean::Right),
-    ]);
+    ];
+    let mut table = Table::new(if is_wide { &columns } else { &columns[..9] });
     let count = |value: &Value, key: &str| {
         reading::whole(value, key).map_or_else(|| "–".to_owned(), words::count)
     };
@@ -190,7 +195,7 @@ fn numbers(variants: &[(&str, &Value)]) -> Table {
             Cell::from(value.map_or_else(|| "–".to_owned(), words::latency))
         };
         let tokens = variant.get("tokens").unwrap_or(&none);
-        table.row([
+        let cells = [
             Cell::from(*name),
             Cell::from(count(variant, "exposures")),
             Cell::from(count(variant, "units")),
@@ -205,7 +210,9 @@ fn numbers(variants: &[(&str, &Value)]) -> Table {
             of("time_to_first_byte", "p95"),
             Cell::from(count(tokens, "input")),
             Cell::from(count(tokens, "output")),
-        ]);
+        ];
+        let shown = if is_wide { cells.len() } else { 9 };
+        table.row(cells.into_iter().take(shown));
     }
     table
 }
@@ -231,15 +238,19 @@ fn ends(value: &Value, say: impl Fn(f64) -> String) -> String {
 }
 
 /// A line for each metric, with the ratio as a picture; nothing if nothing was compared.
-fn against(variant: &Value, control: &str, bar: Bar) -> Option<Table> {
-    let mut table = Table::new(&[
+fn against(variant: &Value, control: &str, bar: Bar, is_wide: bool) -> Option<Table> {
+    let columns = [
         ("metric", Lean::Left),
         ("", Lean::Left),
         ("ratio", Lean::Right),
         ("between", Lean::Left),
         ("difference", Lean::Right),
         ("verdict", Lean::Left),
-    ]);
+    ];
+    // The picture says where the ratio lies.
+    let keeps = |column: usize| is_wide || !matches!(column, 3 | 4);
+    let shown: Vec<_> = (0..columns.len()).filter(|at| keeps(*at)).map(|at| columns[at]).collect();
+    let mut table = Table::new(&shown);
     let mut any = false;
     for (metric, found) in reading::members(variant, "versus_control") {
         let none = Value::Null;
@@ -255,20 +266,30 @@ fn against(variant: &Value, control: &str, bar: Bar) -> Option<Table> {
         let is_time = is_time(metric);
         let difference = difference.map_or_else(String::new, |by| {
             let sign = if by < 0.0 { "-" } else { "+" };
-            let size = if is_time { words::latency(by.abs()) } else { percent(by.abs()) };
+            let size = if is_time { words::latency(by.abs()) } else { points(metric, by.abs()) };
             format!("{sign}{size}")
         });
         let verdict = reading::text(found, "verdict");
-        table.row([
+        let cells = [
             Cell::from(label(metric)),
             Cell::from(bar.draw(value, low, high)),
             Cell::from(value.map_or_else(String::new, times)),
             Cell::toned(ends(ratio, times), Tone::Dim),
             Cell::from(difference),
             Cell::toned(verdict_words(verdict, found, control), tone_of(verdict)),
-        ]);
+        ];
+        let cells = cells.into_iter().enumerate().filter(|(at, _)| keeps(*at));
+        table.row(cells.map(|(_, cell)| cell));
     }
     any.then_some(table)
+}
+
+/// A difference of rates, in percentage points; of what feedback says, as it is.
+fn points(metric: &str, by: f64) -> String {
+    if metric.starts_with("feedback:") {
+        return format!("{by:.3}");
+    }
+    format!("{} points", percent(by).trim_end_matches(" %"))
 }
 
 fn is_time(metric: &str) -> bool {

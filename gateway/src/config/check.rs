@@ -12,6 +12,7 @@ mod certificates;
 mod backends;
 mod routes;
 mod experiments;
+mod feedback;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -70,6 +71,7 @@ impl<'a> Check<'a> {
             admin,
             store,
             recording,
+            feedback,
             telemetry,
             auth,
             backends,
@@ -83,6 +85,7 @@ impl<'a> Check<'a> {
         let admin = self.admin(admin, &server);
         let store = self.store(store);
         let recording = self.recording(recording, &store);
+        let feedback = self.feedback(feedback);
         let telemetry = self.telemetry(telemetry);
         let backend_names = self.names("backend", "backends", &backends);
         let route_names = self.names("route", "routes", &routes);
@@ -112,6 +115,7 @@ impl<'a> Check<'a> {
             admin,
             store,
             recording,
+            feedback,
             telemetry,
         }
     }

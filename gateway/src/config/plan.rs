@@ -23,6 +23,8 @@ pub struct Plan {
     pub store: Store,
     /// How durable outcomes are and how long they are kept.
     pub recording: Recording,
+    /// What clients may say of answers.
+    pub feedback: Feedback,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// Keys declared in the file.
@@ -203,6 +205,44 @@ pub enum Durability {
     Async,
     /// No rows; tallies and metrics stay exact.
     Off,
+}
+
+/// `[feedback]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feedback {
+    /// How long after its request feedback is taken.
+    pub window: Duration,
+    /// Whether metrics are taken that are not among `metrics`.
+    pub undeclared: bool,
+    /// Declared metrics, in the order written.
+    pub metrics: Vec<FeedbackMetric>,
+}
+
+/// `[feedback.metrics.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedbackMetric {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What its values are.
+    pub kind: MetricKind,
+    /// How long after its request it is taken.
+    pub window: Duration,
+}
+
+/// What the values of a metric are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MetricKind {
+    /// Yes or no.
+    Bool,
+    /// Finite numbers within these bounds, both included.
+    Number {
+        /// Least.
+        min: f64,
+        /// Greatest.
+        max: f64,
+    },
+    /// Kept, not analysed.
+    Text,
 }
 
 /// `[telemetry]`.

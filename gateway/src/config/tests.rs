@@ -11,7 +11,10 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use routing::{Condition, UnitSource, VariantId};
 
-use super::plan::{AccessLog, Balance, Durability, OnFailure, Owner, Scheme, Store};
+use super::plan::{
+    AccessLog, Balance, Durability, Feedback, FeedbackMetric, MetricKind, OnFailure, Owner, Scheme,
+    Store,
+};
 use super::*;
 
 /// What must never be repeated, wherever it stands.
@@ -159,6 +162,8 @@ fn l01_l17_what_is_not_written_has_its_default() {
     assert_eq!(plan.recording.retention, None);
     assert_eq!(plan.recording.spool, folder.path().join("weir.db.spool"));
     assert_eq!(plan.recording.spool_bytes, 1 << 30);
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(plan.feedback, Feedback { window: day, undeclared: true, metrics: Vec::new() });
     assert_eq!(plan.telemetry.access_log, AccessLog::Stdout);
     assert_eq!((plan.telemetry.sample_ratio, plan.telemetry.sample_errors), (0.01, true));
     assert_eq!(plan.telemetry.otlp, None);
@@ -515,4 +520,30 @@ proptest! {
         let _ = load_text(folder.path(), &text);
         let _ = load_text(folder.path(), &toml);
     }
+}
+
+#[test]
+fn metrics_of_feedback_arrive_with_their_kinds_ranges_and_windows() {
+    let folder = folder();
+    let text = format!(
+        "{SMALLEST}\n[routes.r]\npath = \"/*\"\nbackend = \"b\"\n[backends.b]\n\
+         endpoints = [\"http://10.0.0.1\"]\n[feedback]\nwindow = \"48h\"\nundeclared = \"refuse\"\n\
+         [feedback.metrics]\nthumbs_up = {{ kind = \"bool\" }}\n\
+         stars = {{ kind = \"number\", min = 1, max = 5.0, window = \"7d\" }}\n\
+         margin = {{ kind = \"number\", min = 0 }}\nwhy = {{ kind = \"text\" }}\n"
+    );
+    let loaded = load_text(folder.path(), &text).unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let metric = |name: &str, kind, window| FeedbackMetric { name: name.into(), kind, window };
+    let expected = Feedback {
+        window: 2 * day,
+        undeclared: false,
+        metrics: vec![
+            metric("thumbs_up", MetricKind::Bool, 2 * day),
+            metric("stars", MetricKind::Number { min: 1.0, max: 5.0 }, 7 * day),
+            metric("margin", MetricKind::Number { min: 0.0, max: f64::MAX }, 2 * day),
+            metric("why", MetricKind::Text, 2 * day),
+        ],
+    };
+    assert_eq!(loaded.plan.feedback, expected);
 }

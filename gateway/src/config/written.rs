@@ -12,7 +12,7 @@ mod values;
 mod words;
 
 pub(crate) use values::{At, Duration, Entries, OneOrMany, Size};
-pub(crate) use words::{Balance, Durability, OnFailure, Owner, Role};
+pub(crate) use words::{Balance, Durability, MetricKind, OnFailure, Owner, Role, Undeclared};
 
 /// Configuration of the Weir gateway (`weir.toml`).
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub(crate) struct File {
     pub(crate) store: Option<At<Store>>,
     /// How durable outcomes are and how long they are kept.
     pub(crate) recording: Option<At<Recording>>,
+    /// What clients may say of answers, and how long after them.
+    pub(crate) feedback: Option<At<Feedback>>,
     /// Logs and traces.
     pub(crate) telemetry: Option<At<Telemetry>>,
     /// Keys declared in the file.
@@ -194,6 +196,35 @@ pub(crate) struct Recording {
     pub(crate) spool: Option<At<String>>,
     /// Largest spool. Default `1GiB`.
     pub(crate) spool_bytes: Option<At<Size>>,
+}
+
+/// Feedback.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Feedback {
+    /// How long after its request feedback is taken. Default `24h`.
+    pub(crate) window: Option<At<Duration>>,
+    /// What happens to metrics that are not declared below: `accept` (the default: any value that is
+    /// a boolean, a number or text, at most 200 different names), or `refuse`.
+    pub(crate) undeclared: Option<At<Undeclared>>,
+    /// Metrics by name. Only declared ones become labels of Weir's own metrics.
+    #[serde(default)]
+    pub(crate) metrics: Entries<FeedbackMetric>,
+}
+
+/// A metric that clients report.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FeedbackMetric {
+    /// What its values are: `bool`, `number`, or `text` (kept, not analysed).
+    #[schemars(required)]
+    pub(crate) kind: Option<At<MetricKind>>,
+    /// Least number that is taken.
+    pub(crate) min: Option<At<f64>>,
+    /// Greatest number that is taken.
+    pub(crate) max: Option<At<f64>>,
+    /// How long after its request it is taken. Default: `feedback.window`.
+    pub(crate) window: Option<At<Duration>>,
 }
 
 /// Logs and traces.

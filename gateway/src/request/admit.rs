@@ -7,7 +7,8 @@ use policies::api_key::KeyEntry;
 use policies::limit::InFlightGuard;
 
 use crate::limits::KeyState;
-use crate::request::{Cx, Rejection, authenticate};
+use crate::request::read_head::Head;
+use crate::request::{Cx, Rejection, authenticate, feedback};
 use crate::snapshot::RoutePlan;
 
 /// Places taken; given back when dropped.
@@ -19,15 +20,20 @@ pub struct Places {
     _concurrent: Option<InFlightGuard>,
 }
 
-/// What is asked before anything of the body is read: may this key call at all, and is there room
-/// behind the `ahead` requests that are in flight?
+/// What is asked before anything of the body is read: may this key do such a thing at all, and is there
+/// room behind the `ahead` requests that are in flight?
 ///
 /// # Errors
 /// 403 and 503.
-pub fn early(cx: &Cx, caller: &KeyEntry, ahead: usize) -> Result<(), Rejection> {
-    if !caller.role.allows(Permission::Call) {
+pub fn early(cx: &Cx, caller: &KeyEntry, head: &Head, ahead: usize) -> Result<(), Rejection> {
+    let (needed, what) = if feedback::is_sent(head) {
+        (Permission::Feedback, "send feedback")
+    } else {
+        (Permission::Call, "call models")
+    };
+    if !caller.role.allows(needed) {
         authenticate::count_denied(cx);
-        return Err(Rejection::Forbidden("call models"));
+        return Err(Rejection::Forbidden(what));
     }
     if ahead >= cx.snapshot.limits.in_flight {
         return Err(Rejection::Overloaded);
@@ -40,10 +46,19 @@ pub fn early(cx: &Cx, caller: &KeyEntry, ahead: usize) -> Result<(), Rejection> 
 /// # Errors
 /// 403 where the key may not call this route, 429 and 503 where a limit is reached.
 pub fn admit(cx: &Cx, route: &RoutePlan, caller: &KeyEntry) -> Result<Places, Rejection> {
-    if !caller.grants.allows(route.name) {
+    // `early` asked for another permission if a route has the path of feedback.
+    if !caller.role.allows(Permission::Call) || !caller.grants.allows(route.name) {
         authenticate::count_denied(cx);
         return Err(Rejection::Forbidden("call this route"));
     }
+    limits(cx, caller, true)
+}
+
+/// Takes a place in every limit of the key; `tokens`: also where tokens are limited.
+///
+/// # Errors
+/// 429 where one is reached.
+pub fn limits(cx: &Cx, caller: &KeyEntry, tokens: bool) -> Result<Places, Rejection> {
     let Some(state) = cx.snapshot.key_states.get(&caller.id) else {
         return Ok(Places::default());
     };
@@ -54,7 +69,7 @@ pub fn admit(cx: &Cx, route: &RoutePlan, caller: &KeyEntry) -> Result<Places, Re
             retry_after,
         })?;
     }
-    if let Some(limit) = &state.tokens {
+    if let Some(limit) = state.tokens.as_ref().filter(|_| tokens) {
         // What an answer costs is known at its end; here only debt turns away.
         limit.check(now, 0).map_err(|retry_after| Rejection::RateLimited {
             what: "tokens per minute",

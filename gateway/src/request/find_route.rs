@@ -2,21 +2,31 @@
 
 use routing::{Found, Model, RequestHead};
 
-use crate::request::payload;
 use crate::request::read_head::{Head, Payload};
 use crate::request::record::cut;
-use crate::request::{Cx, Record, Rejection};
+use crate::request::{Cx, Record, Rejection, feedback, payload};
 
-/// The route's place in the snapshot; `None` for `GET /v1/models` where no route has that path, which
-/// the gateway answers itself.
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The route at this place in the snapshot.
+    Route(usize),
+    /// The gateway: `GET /v1/models` where no route has that path.
+    Models,
+    /// The gateway: `POST /feedback` where no route names that path.
+    Feedback,
+}
+
+/// Who answers it. A route that takes every path (`/*`) does not take `/feedback`: one that is to have
+/// it names it.
 ///
 /// # Errors
 /// 404 and 421 where nothing fits, 400 where a deciding header came twice or the body cannot be read.
-pub async fn find_route(
-    cx: &Cx,
-    head: &mut Head,
-    record: &mut Record,
-) -> Result<Option<usize>, Rejection> {
+pub async fn find_route(cx: &Cx, head: &mut Head, record: &mut Record) -> Result<Place, Rejection> {
+    let feedback = feedback::is_sent(head);
+    if feedback && !cx.snapshot.feedback.claimed {
+        return Ok(Place::Feedback);
+    }
     let mut found = find(cx, head, Model::Unread)?;
     if matches!(found, Found::NeedsModel) {
         let limit = cx.snapshot.limits.inspect_bytes;
@@ -28,7 +38,7 @@ pub async fn find_route(
         found = find(cx, head, model)?;
     }
     match found {
-        Found::Route(&place) => Ok(Some(place)),
+        Found::Route(&place) => Ok(Place::Route(place)),
         Found::UnknownHost => Err(Rejection::UnknownHost),
         Found::NoModel | Found::NeedsModel => Err(Rejection::NoModel {
             model: match &head.payload {
@@ -41,8 +51,9 @@ pub async fn find_route(
         Found::NoPath | Found::NoMethod
             if head.method == http::Method::GET && head.path == "/v1/models" =>
         {
-            Ok(None)
+            Ok(Place::Models)
         }
+        Found::NoPath | Found::NoMethod if feedback => Ok(Place::Feedback),
         Found::NoPath | Found::NoMethod => Err(Rejection::NoRoute {
             method: cut(head.method.as_str(), 32).to_owned(),
             path: cut(&head.path, 256).to_owned(),

@@ -101,6 +101,23 @@ pub async fn read_whole(
     Ok(())
 }
 
+/// The whole body, for an answer of the gateway's own.
+///
+/// # Errors
+/// 413 above `limit` bytes, 408, 400.
+pub async fn whole(cx: &Cx, record: &mut Record, limit: u64) -> Result<Bytes, Rejection> {
+    let Some(incoming) = &record.body else { return Ok(Bytes::new()) };
+    if incoming.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let limit = limit.min(cx.snapshot.limits.body_bytes);
+    if incoming.size_hint().exact().is_some_and(|length| length > limit) {
+        return Err(Rejection::Body(BodyFault::TooLarge(limit)));
+    }
+    let keep = usize::try_from(limit).unwrap_or(usize::MAX);
+    source(cx, record, limit, keep)?.collect().await.map_err(Rejection::Body)
+}
+
 fn source(
     cx: &Cx,
     record: &mut Record,

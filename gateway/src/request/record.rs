@@ -203,6 +203,12 @@ impl Record {
         }
     }
 
+    /// The gateway answers this itself, at `pattern`, and it has places in the limits of its key.
+    pub fn own(&mut self, pattern: Name, places: Places) {
+        self.places = Some(places);
+        self.row().pattern = Some(pattern);
+    }
+
     fn cell(&self) -> Option<&Cell> {
         let (route, variant) = self.place.filter(|_| self.counted)?;
         let plan = &self.cx.snapshot.routes[route];

@@ -81,6 +81,8 @@ pub enum Rejection {
     Closed,
     /// The backend answered with something that is not HTTP.
     Protocol,
+    /// What must be on stable storage before it is answered cannot get there (D1).
+    StoreAway,
     /// Our own fault.
     Internal,
 }
@@ -319,6 +321,13 @@ impl Rejection {
                 Outcome::UpstreamError,
                 "the model server's answer is not valid HTTP".to_owned(),
             ),
+            Self::StoreAway => (
+                503,
+                Flag::Overloaded,
+                Some(R::Overloaded),
+                Outcome::GatewayError,
+                "nothing can be stored at the moment; send it again later".to_owned(),
+            ),
             Self::Internal => (
                 500,
                 Flag::None,
@@ -341,6 +350,7 @@ impl Rejection {
                 "target_too_long"
             }
             Self::Draining => "draining",
+            Self::StoreAway => "store_unavailable",
             _ => told.flag.error_type().unwrap_or("invalid_request"),
         }
     }
@@ -356,7 +366,11 @@ impl Rejection {
             Self::RateLimited { retry_after, .. } => {
                 Some(retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0))
             }
-            Self::Overloaded | Self::Draining | Self::BackendFull | Self::NoEndpoint => Some(1),
+            Self::Overloaded
+            | Self::Draining
+            | Self::BackendFull
+            | Self::NoEndpoint
+            | Self::StoreAway => Some(1),
             _ => None,
         }
     }

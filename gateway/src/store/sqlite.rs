@@ -2,7 +2,7 @@
 //!
 //! Reading order: `migrate` makes the schema (`migrations/*.sql`), `changes` and `audit` keep what
 //! people change, `outcomes` what requests did, with `vocabulary` for its names, `tallies` the
-//! counts.
+//! counts, `feedback` what people said of answers and `exposures` whose answers those were.
 //!
 //! What it promises, and how: a method that answers `Ok` has been synced to stable storage
 //! (`synchronous=FULL`, D1); a write takes the lock at its beginning (`BEGIN IMMEDIATE`), so it
@@ -21,8 +21,8 @@ use rusqlite::{TransactionBehavior, ffi};
 
 use self::vocabulary::Vocabulary;
 use super::{
-    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery,
-    RampRow, RevisionRow, Store, StoreError, TallyRow,
+    Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomePage,
+    OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::evidence::EvidenceRow;
 use crate::ids;
@@ -31,6 +31,8 @@ use crate::recorder::row::Row;
 mod audit;
 mod changes;
 mod evidence;
+mod exposures;
+mod feedback;
 mod migrate;
 mod outcomes;
 mod ramps;
@@ -324,6 +326,21 @@ impl Store for Sqlite {
 
     fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
         self.write(|transaction, _| outcomes::delete(transaction, before, limit))
+    }
+
+    fn outcome_of(&mut self, ids: &[[u8; 16]]) -> Result<Vec<Option<Asked>>, StoreError> {
+        self.run(|connection, vocabulary| exposures::of(connection, vocabulary, ids))
+    }
+
+    fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(|transaction, vocabulary| feedback::add(transaction, vocabulary, rows))
+    }
+
+    fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
+        self.write(|transaction, _| feedback::delete(transaction, before, limit))
     }
 
     fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError> {

@@ -65,6 +65,7 @@ pub fn render(
     upstream::upstream(&snapshot, &mut out);
     upstream::shadows(shared, &snapshot, &mut out);
     recording::outcomes(shared, &mut out);
+    recording::feedback(shared, &mut out);
     recording::stored(store, &mut out);
     clients::auth(shared, &mut out);
     own::configuration(extra, &mut out);

@@ -136,6 +136,8 @@ metrics! {
         "Outcomes on disk that wait for the store.";
     OUTCOME_COMMIT = "weir_outcome_commit_seconds" Histogram "seconds" []
         "Time of transactions that stored outcomes; failed ones are left out.";
+    FEEDBACK = "weir_feedback_total" Counter "" ["experiment", "metric", "result"]
+        "Answers in posts to /feedback, by what became of them; the experiment is empty where it was not known, metrics that are not declared are _other.";
     STORE_UP = "weir_store_up" Gauge "" ["backend"]
         "1 if the last operation reached the store.";
     STORE_OPERATION = "weir_store_operation_seconds" Histogram "seconds" ["backend", "operation"]

@@ -303,14 +303,12 @@ fn part<'a>(
 }
 
 fn text(object: &Map<String, Value>, name: &str, faults: &mut Faults) -> Option<String> {
-    match object.get(name)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        _ => {
-            faults.add(name, "must be text");
-            None
-        }
+    let value = object.get(name).filter(|value| !value.is_null())?;
+    let text = value.as_str();
+    if text.is_none() {
+        faults.add(name, "must be text");
     }
+    text.map(str::to_owned)
 }
 
 fn number(
@@ -340,21 +338,21 @@ fn whole(object: &Map<String, Value>, name: &str, place: &str, faults: &mut Faul
 fn share(object: &Map<String, Value>, place: &str, faults: &mut Faults) -> Option<u16> {
     let value = object.get("share").filter(|value| !value.is_null())?;
     let points = value.as_f64().map(|share| (share * 10_000.0).round());
-    match points {
-        Some(points) if (1.0..10_000.0).contains(&points) => Some(points as u16),
-        _ => {
-            faults.add(place, "must be a fraction from 0.0001 to 0.9999, such as 0.05");
-            None
-        }
-    }
+    let Some(points) = points.filter(|points| (1.0..10_000.0).contains(points)) else {
+        faults.add(place, "must be a fraction from 0.0001 to 0.9999, such as 0.05");
+        return None;
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "below 10,000")]
+    let points = points as u16;
+    Some(points)
 }
 
 /// A duration with its unit, as seconds.
 fn time(object: &Map<String, Value>, name: &str, place: &str, faults: &mut Faults) -> Option<u64> {
     let value = object.get(name).filter(|value| !value.is_null())?;
-    let span = match value {
-        Value::String(text) => parse_duration(text).map_err(|why| why.to_string()),
-        _ => Err("must be text with a unit, such as \"10m\"".to_owned()),
+    let span = match value.as_str() {
+        Some(text) => parse_duration(text).map_err(|why| why.to_string()),
+        None => Err("must be text with a unit, such as \"10m\"".to_owned()),
     };
     match span {
         Ok(span) => Some(seconds(span)),

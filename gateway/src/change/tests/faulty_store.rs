@@ -8,8 +8,8 @@ use crate::evidence::EvidenceRow;
 use crate::recorder::row::Row;
 use crate::store::sqlite::Sqlite;
 use crate::store::{
-    AuditEntry, AuditRow, Change, Installation, KeyRow, LayerRow, OutcomeQuery, RampRow,
-    RevisionRow, Store, StoreError, TallyRow,
+    Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomeQuery,
+    RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 
 /// What is wrong with it.
@@ -122,6 +122,15 @@ impl Store for Faulty {
     }
     fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
         self.there()?.delete_outcomes(before, limit)
+    }
+    fn outcome_of(&mut self, ids: &[[u8; 16]]) -> Result<Vec<Option<Asked>>, StoreError> {
+        self.there()?.outcome_of(ids)
+    }
+    fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError> {
+        self.there()?.add_feedback(rows)
+    }
+    fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
+        self.there()?.delete_feedback(before, limit)
     }
     fn set_tallies(&mut self, boot: [u8; 16], rows: &[TallyRow]) -> Result<(), StoreError> {
         self.there()?.set_tallies(boot, rows)

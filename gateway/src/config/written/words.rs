@@ -74,3 +74,11 @@ words! {
     /// What happens when a variant cannot serve.
     OnFailure { Fail = "fail", Fallback = "fallback" }
 }
+words! {
+    /// What becomes of metrics that are not declared.
+    Undeclared { Accept = "accept", Refuse = "refuse" }
+}
+words! {
+    /// What the values of a metric are.
+    MetricKind { Bool = "bool", Number = "number", Text = "text" }
+}

@@ -11,6 +11,7 @@ type Rest = fn(&Transaction<'_>) -> Result<(), Fault>;
 const MIGRATIONS: &[(&str, Rest)] = &[
     (include_str!("../migrations/0001.sql"), |_| Ok(())),
     (include_str!("../migrations/0002.sql"), outcomes::move_from_schema_1),
+    (include_str!("../migrations/0003.sql"), |_| Ok(())),
     (include_str!("../migrations/0004.sql"), |_| Ok(())),
     (include_str!("../migrations/0005.sql"), |_| Ok(())),
 ];

@@ -17,6 +17,7 @@ mod earlier;
 mod changes;
 mod audit;
 mod outcomes;
+mod feedback;
 mod faults;
 mod damage;
 mod crash;

@@ -1,8 +1,9 @@
-//! What is kept: outcomes on their way, the store, the audit log.
+//! What is kept: outcomes on their way, feedback, the store, the audit log.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::times;
+use crate::feedback::counts::Outcome;
 use crate::recorder::DROP_REASONS;
 use crate::store::thread::{OPERATIONS, StoreStats};
 use crate::telemetry::exposition::Exposition;
@@ -40,6 +41,15 @@ pub(super) fn outcomes(shared: &Shared, out: &mut Exposition) {
     out.gauge(&[], counts.spool_bytes.load(Relaxed));
     out.family(&names::OUTCOME_COMMIT);
     times(out, &[], &counts.commits.read());
+}
+
+pub(super) fn feedback(shared: &Shared, out: &mut Exposition) {
+    out.family(&names::FEEDBACK);
+    for ((experiment, metric), counts) in shared.feedback.counts().read() {
+        for (result, count) in Outcome::ALL.into_iter().zip(counts) {
+            out.counter(&[experiment, metric, result.as_str()], count);
+        }
+    }
 }
 
 pub(super) fn stored(store: Option<&StoreStats>, out: &mut Exposition) {

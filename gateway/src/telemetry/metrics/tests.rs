@@ -17,12 +17,15 @@ use super::*;
 use crate::backends::{AttemptResult, Backends};
 use crate::config;
 use crate::config::plan::Plan;
+use crate::feedback::{Feedback, counts};
 use crate::live::{Actor, LiveExperiment};
 use crate::recorder::Recorder;
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::{Tallies, TallyKey};
 use crate::request::shadow::gate::Gates;
 use crate::snapshot::{self, Parts};
+use crate::store::sqlite::Sqlite;
+use crate::store::thread::StoreThread;
 use crate::telemetry::counters::{Counters, bump};
 use crate::telemetry::histogram::StepTimes;
 use crate::telemetry::names;
@@ -97,6 +100,7 @@ fn shared(plan: &Plan) -> Shared {
         evidence: Default::default(),
         counters: Counters::new(2),
         recorder: Recorder::new(2),
+        feedback: feedback(),
         draining: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         closing_now: AtomicBool::new(false),
@@ -105,6 +109,17 @@ fn shared(plan: &Plan) -> Shared {
         alive: (0..2).map(|_| AtomicU64::new(0)).collect(),
         boot: [0x5a; 16],
     }
+}
+
+/// With one answer that was stored and one of a metric that nobody declared.
+fn feedback() -> Feedback {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&folder.path().join("weir.db")).unwrap();
+    let (store, _thread) = StoreThread::spawn(Box::new(store)).unwrap();
+    let feedback = Feedback::new(store);
+    feedback.counts().add("int8", "thumbs_up", counts::Outcome::Stored, 1);
+    feedback.counts().add("", counts::OTHER, counts::Outcome::Invalid, 1);
+    feedback
 }
 
 fn stats() -> StoreStats {
@@ -289,6 +304,9 @@ fn numbers_are_those_that_were_counted() {
             "weir_circuit_state{backend=\"new\",state=\"open\"} 1",
             "weir_shadow_in_flight{backend=\"new\"} 3",
             "weir_shadow_duration_seconds_count{backend=\"new\"} 1",
+            "weir_feedback_total{experiment=\"int8\",metric=\"thumbs_up\",result=\"stored\"} 1",
+            "weir_feedback_total{experiment=\"int8\",metric=\"thumbs_up\",result=\"duplicate\"} 0",
+            "weir_feedback_total{experiment=\"\",metric=\"_other\",result=\"invalid\"} 1",
             "weir_outcomes_total{state=\"assigned\",reason=\"\"} 3",
             "weir_outcomes_total{state=\"dropped\",reason=\"queue_full\"} 1",
             "weir_outcomes_pending 1",

@@ -309,7 +309,7 @@ mod tests {
         let now = "2026-11-22T19:20:21Z".parse().unwrap();
         let ramp = json!({
             "experiment": "int8", "variant": "canary", "state": "running", "phase": "step",
-            "step": 2, "steps": [{}, {}, {}, {}], "share": 0.05, "seconds_left": 301,
+            "step": 2, "steps": [{}, {}, {}, {}], "share": 0.05, "seconds_left": 119,
             "exposures": 1234, "min_exposures": 2000,
             "guardrails": [
                 { "metric": "failed", "required": true, "verdict": "too_early",
@@ -330,10 +330,10 @@ mod tests {
         assert_eq!(
             screen(&ramp, now, &console),
             "int8: step 2 of 4, canary at 5 %, running
-at least 5 min 1 s left, 1,234 of 2,000 exposures
+at least 1 min 59 s left, 1,234 of 2,000 exposures
 
-  guardrail              verdict    harm                                        safety                                      seen
-  failed                 too early  [#######.........] log_e 2.1 of 4.6 needed  [########........] log_e 1.5 of 3.0 needed  9 of 1,234, control 80 of 23,446
+  guardrail              verdict    harm                                         safety                                      seen
+  failed                 too early  [#######.........] log_e 2.1 of 4.6 needed   [########........] log_e 1.5 of 3.0 needed  9 of 1,234, control 80 of 23,446
   latency_p99 (watched)  holds      [................] log_e -3.0 of 4.6 needed  [################] log_e 3.3 of 3.0 needed  1,100, control 21,000
 
 decisions, newest first

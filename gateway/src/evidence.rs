@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +22,7 @@ use routing::{Reason, UnitSource};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::feedback::{Credited, Value};
 use crate::names::{Name, intern};
 use crate::recorder::row::Row;
 use crate::recorder::tally::Tallies;
@@ -237,6 +239,7 @@ fn unit_of(plan: &ExperimentPlan) -> UnitKind {
 #[derive(Debug, Default)]
 pub struct EvidenceBook {
     known: RwLock<HashMap<Name, Arc<Mutex<Known>>>>,
+    heard: Mutex<Option<Receiver<Credited>>>,
 }
 
 impl EvidenceBook {
@@ -295,6 +298,24 @@ impl EvidenceBook {
             known.evidence.add_feedback(metric, revision, number, unit_hash, value)
         })
         .unwrap_or(false)
+    }
+
+    /// From here the feedback comes that [`Self::take_feedback`] counts.
+    pub fn hear(&self, feedback: Option<Receiver<Credited>>) {
+        *self.heard.lock() = feedback;
+    }
+
+    /// Counts the feedback that was stored since the last time, if chance dealt what it is about.
+    pub fn take_feedback(&self) {
+        let heard = self.heard.lock();
+        for credited in heard.iter().flat_map(Receiver::try_iter).filter(|each| each.eligible) {
+            let value = match credited.value {
+                Value::Bool(yes) => f64::from(u8::from(yes)),
+                Value::Number(number) => number,
+            };
+            let of = (credited.revision, credited.variant, credited.unit_hash);
+            self.credited(credited.experiment, of, credited.metric, value);
+        }
     }
 
     /// Reads an experiment's evidence; `None` if there is no such experiment. The recorder waits
@@ -447,11 +468,8 @@ impl EvidenceBook {
 fn exposure(row: &Row, outcome: Outcome, variant: u8) -> Exposure {
     let rescued = row.served.is_some();
     // That another variant helped out does not unmake the failure of this one.
-    let outcome = match outcome {
-        Outcome::GatewayError => outcome,
-        other if rescued && !other.is_failure() => Outcome::UpstreamError,
-        other => other,
-    };
+    let is_hidden = rescued && !outcome.is_failure() && outcome != Outcome::GatewayError;
+    let outcome = if is_hidden { Outcome::UpstreamError } else { outcome };
     let token_time = row.output_tokens.filter(|tokens| row.stream && *tokens > 1);
     Exposure {
         unit: row.unit_hash,

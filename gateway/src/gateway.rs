@@ -35,6 +35,9 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::{events, logs, traces};
 use crate::worker::{InUse, Shared};
 
+/// Feedback that may wait to be counted as evidence.
+const FEEDBACK_AHEAD: usize = 16_384;
+
 /// How a gateway is started.
 #[derive(Debug, Default)]
 pub struct StartOptions {
@@ -252,6 +255,8 @@ impl Gateway {
         };
         let (span_sender, spans) = spans.unzip();
         let span_counts = span_sender.as_ref().map(traces::SpanSender::counts);
+        // What finds no room is in the store, and counted as missed.
+        evidence.hear(shared.feedback.listen(FEEDBACK_AHEAD));
         let for_tallies = Arc::clone(&shared);
         let recorder = shared
             .recorder

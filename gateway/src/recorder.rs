@@ -178,6 +178,7 @@ impl Recorder {
     ///
     /// # Errors
     /// When the spool's folder cannot be used, or no thread can be had.
+    #[expect(clippy::too_many_arguments, reason = "the parts of the process meet here once")]
     pub fn start(
         &self,
         recording: &Recording,
@@ -293,6 +294,7 @@ impl Drain {
 
     /// Takes what the workers left: a line each, spans for some, a row to store for most.
     fn drain(&mut self) {
+        self.evidence.take_feedback();
         while let Some(mut item) = self.queue.pop() {
             if self.retry_at.is_some()
                 && let Some(ack) = item.ticket.ack.take()

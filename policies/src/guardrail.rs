@@ -1,7 +1,7 @@
 //! A bound that must hold while an experiment ramps, and what the evidence says of it.
 //!
 //! A guardrail is a metric and how much worse than control is too much. [`judge`] turns the
-//! [`Evidence`] of a treated variant and its control into a [`Judgement`]: harm shown, absence of
+//! [`Evidence`](crate::evidence::Evidence) of a treated variant and its control into a [`Judgement`]: harm shown, absence of
 //! intolerable harm shown, or neither. Every look is paid for, so it may be asked every second.
 //!
 //! | metric | judged by | where units are sticky |

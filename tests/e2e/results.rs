@@ -215,3 +215,40 @@ async fn what_is_not_recorded_is_counted_all_the_same() {
     let gateway = gateway.restart().await;
     assert_eq!(requests(&results(&gateway).await), 30);
 }
+
+#[tokio::test]
+async fn feedback_stands_beside_what_was_measured() {
+    let stable = backend().answers("stable").start().await;
+    let canary = backend().answers("canary").start().await;
+    let gateway = gateway(split(&stable, &canary, "request")).start().await;
+    let client = gateway.client();
+    let mut said = [0_u64; 2];
+    for _ in 0..40 {
+        let answer = client.post("/v1/chat/completions", "{}").await;
+        let likes = answer.text() == "stable";
+        said[usize::from(!likes)] += 1;
+        let body = json!({
+            "receipt": answer.header("x-weir-receipt").unwrap(), "metric": "thumbs_up", "value": likes,
+        });
+        let told = client.post("/feedback", body.to_string()).await;
+        assert_eq!(told.json()["stored"], 1, "{}", told.text());
+    }
+    let of = |results: &Value, variant: &str| results["variants"][variant]["metrics"].clone();
+    let [liked, disliked] = said;
+    until_async(seconds(10), || async {
+        let now = results(&gateway).await;
+        let count = |variant| of(&now, variant)["thumbs_up"]["count"].as_u64();
+        count("stable") == Some(liked) && count("canary") == Some(disliked)
+    })
+    .await;
+    let results = results(&gateway).await;
+    assert_eq!(of(&results, "stable")["thumbs_up"]["mean"], 1.0);
+    let disliked = &of(&results, "canary")["thumbs_up"];
+    assert_eq!((&disliked["mean"], &disliked["low"]), (&json!(0.0), &json!(0.0)));
+    assert!(disliked["high"].as_f64().unwrap() < 0.8, "{disliked}");
+    let versus = &results["variants"]["canary"]["versus_control"]["feedback:thumbs_up"];
+    assert_eq!(
+        versus["verdict"], "too_early",
+        "a hundred answers on each side are needed: {versus:#}"
+    );
+}

@@ -227,12 +227,10 @@ impl Look {
 
     /// Against "arrives as it was dealt": assigned, served, and feedback if that is watched.
     fn log_e(&self) -> [f64; 3] {
-        let metric = self.watched.guardrails.iter().find_map(|guardrail| {
-            match &guardrail.metric {
-                // What is only shown is answered by whoever likes to.
-                Metric::Feedback(name) if guardrail.required => Some(&**name),
-                _ => None,
-            }
+        // What is only shown is answered by whoever likes to.
+        let mut required = self.watched.guardrails.iter().filter(|guardrail| guardrail.required);
+        let metric = required.find_map(|guardrail| {
+            if let Metric::Feedback(name) = &guardrail.metric { Some(&**name) } else { None }
         });
         ramp::ratios(&self.evidence, metric)
     }

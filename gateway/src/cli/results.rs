@@ -86,7 +86,10 @@ fn screen(results: &Value, now: Timestamp, bar: Bar, width: usize, paint: Paint)
             text.push_str(&format!("{line}\n"));
         }
     }
-    text.push_str(&format!("\n{}\n", paint.paint(Tone::Dim, &legend(results, bar))));
+    text.push('\n');
+    for line in legend(results, bar).lines() {
+        text.push_str(&format!("{}\n", paint.paint(Tone::Dim, line)));
+    }
     text
 }
 
@@ -331,7 +334,7 @@ fn verdict_words(verdict: Option<&str>, found: &Value, control: &str) -> String 
 fn legend(results: &Value, bar: Bar) -> String {
     let alpha = reading::number(results, "alpha").unwrap_or(0.05);
     format!(
-        "bars: {}; intervals hold however often you look, with {:.0} % confidence",
+        "bars: {}\nintervals hold however often you look, with {:.0} % confidence",
         bar.legend(),
         (1.0 - alpha) * 100.0
     )

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::guardrail::{Alphas, Guardrail, Metric, Tables, judge};
+use crate::statistics::moments::Moments;
 use crate::statistics::rule::Reached;
 use crate::statistics::slowdown::Mark;
 

@@ -95,10 +95,11 @@ fn one(
             (counted, difference, None)
         }
     };
-    let is_better = match &guardrail.metric {
-        Metric::Feedback(_) if guardrail.better == Better::Higher => difference.ends.lower > 0.0,
-        Metric::Feedback(_) => difference.ends.upper < 0.0,
-        _ => ratio.ends.upper < 1.0,
+    let is_feedback = matches!(guardrail.metric, Metric::Feedback(_));
+    let is_better = match guardrail.better {
+        Better::Higher if is_feedback => difference.ends.lower > 0.0,
+        Better::Lower if is_feedback => difference.ends.upper < 0.0,
+        Better::Higher | Better::Lower => ratio.ends.upper < 1.0,
     };
     let verdict = match judgement.verdict {
         statistics::Verdict::Breached => "worse",
@@ -140,10 +141,7 @@ fn one(
 
 /// `failed` is told as the error rate that it is.
 fn key(metric: &Metric) -> String {
-    match metric {
-        Metric::Failed => "error_rate".to_owned(),
-        other => other.to_string(),
-    }
+    if *metric == Metric::Failed { "error_rate".to_owned() } else { metric.to_string() }
 }
 
 const NOWHERE: Interval = Interval { lower: f64::NEG_INFINITY, upper: f64::INFINITY };

@@ -33,7 +33,11 @@ fn more(metric: &Metric) -> &'static str {
     match metric {
         Metric::Failed | Metric::ClientError | Metric::Aborted => "more often",
         Metric::Feedback(_) => "differently",
-        _ => "longer",
+        Metric::LatencyP50
+        | Metric::LatencyP95
+        | Metric::LatencyP99
+        | Metric::FirstByteP95
+        | Metric::TokenTimeP50 => "longer",
     }
 }
 
@@ -41,7 +45,11 @@ fn less(metric: &Metric) -> &'static str {
     match metric {
         Metric::Failed | Metric::ClientError | Metric::Aborted => "less often",
         Metric::Feedback(_) => "better",
-        _ => "less long",
+        Metric::LatencyP50
+        | Metric::LatencyP95
+        | Metric::LatencyP99
+        | Metric::FirstByteP95
+        | Metric::TokenTimeP50 => "less long",
     }
 }
 

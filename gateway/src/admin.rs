@@ -12,6 +12,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 
 use crate::change::Changes;
+use crate::control::Control;
 use crate::store::thread::StoreHandle;
 use crate::worker::Shared;
 
@@ -26,6 +27,7 @@ pub mod status;
 pub mod experiments;
 pub mod keys;
 pub mod records;
+pub mod ramps;
 pub mod results;
 
 /// What handlers work with.
@@ -37,6 +39,8 @@ pub struct Context(Arc<Inner>);
 pub struct Inner {
     /// The writer.
     pub changes: Arc<Changes>,
+    /// Who moves ramps.
+    pub control: Arc<Control>,
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// The store.
@@ -66,7 +70,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// For one process.
     pub fn new(
-        changes: Arc<Changes>,
+        (changes, control): (Arc<Changes>, Arc<Control>),
         shared: Arc<Shared>,
         store: StoreHandle,
         edge: SocketAddr,
@@ -75,6 +79,7 @@ impl Context {
     ) -> Self {
         Self(Arc::new(Inner {
             changes,
+            control,
             shared,
             store,
             edge,
@@ -133,6 +138,8 @@ fn router(context: Context) -> Router {
         .route("/experiments/{experiment}/undo", post(experiments::undo))
         .route("/experiments/{experiment}/history", get(experiments::history))
         .route("/experiments/{experiment}/assign", get(experiments::assign))
+        .route("/experiments/{experiment}/ramp", get(ramps::show).post(ramps::start))
+        .route("/experiments/{experiment}/ramp/{hand}", post(ramps::hand))
         .route("/experiments/{experiment}/results", get(results::results))
         .route("/requests", get(records::requests))
         .route("/requests/{id}", get(records::request))

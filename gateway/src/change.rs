@@ -24,10 +24,12 @@ mod experiments;
 mod force;
 mod keys;
 mod ledger;
+mod ramps;
 mod reload;
 
 pub use experiments::weights_json;
 pub use force::empty_snapshot;
+pub use ramps::Step;
 pub use reload::ReloadStats;
 
 use ledger::Ledger;

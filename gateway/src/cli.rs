@@ -18,6 +18,7 @@ use policies::Role;
 mod assign;
 mod history;
 mod keys;
+mod ramp;
 mod results;
 pub(crate) mod local;
 mod split;
@@ -113,6 +114,9 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Let an experiment's shares move by themselves, on evidence
+    #[command(subcommand)]
+    Ramp(RampCommand),
     /// What each variant did, against control: verdict first, then the numbers
     #[command(after_help = "Every interval holds however often you look. Revisions are compared \
                             each by itself.")]
@@ -160,6 +164,57 @@ enum KeyCommand {
         #[command(flatten)]
         gateway: Connection,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum RampCommand {
+    /// Begin: a small share first, more as the evidence grows, back to nothing if it shows harm
+    Start(RampStartArgs),
+    /// Where it stands: step, share, evidence of every guardrail, decisions
+    Status {
+        /// Name of the experiment
+        experiment: String,
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Freeze the share; a breach still rolls back
+    Pause(RampArgs),
+    /// Go on after a pause or a hold
+    Resume(RampArgs),
+    /// End it: no traffic to the variant
+    Abort(RampArgs),
+    /// End it: all traffic to the variant, whatever the evidence says
+    Promote(RampArgs),
+}
+
+#[derive(Debug, Args)]
+struct RampStartArgs {
+    /// The variant to ramp [default: the only one beside control]
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+    /// Steps, guardrails and the rest, as JSON [default: steps of 1, 5, 25 and 50 %]
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Forget the evidence of an earlier ramp of the same backend
+    #[arg(long)]
+    afresh: bool,
+    #[command(flatten)]
+    of: RampArgs,
+}
+
+#[derive(Debug, Args)]
+struct RampArgs {
+    /// Name of the experiment
+    experiment: String,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    gateway: Connection,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Which configuration file.
@@ -346,6 +401,7 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             let change = split::Change { experiment: &experiment, reason };
             split::stop(&gateway.client()?, change, output.json, console)
         }
+        Command::Ramp(command) => ramp(command, console),
         Command::Results(args) => {
             let form = match (args.output.json, args.csv) {
                 (true, _) => results::Form::Json,
@@ -359,6 +415,26 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             assign::assign(&gateway.client()?, &experiment, &unit, output.json, console)
         }
     }
+}
+
+fn ramp(command: RampCommand, console: &mut Console) -> Result<(), Fault> {
+    let (word, RampArgs { experiment, reason, gateway, output }) = match command {
+        RampCommand::Status { experiment, gateway, output } => {
+            return ramp::status(&gateway.client()?, &experiment, output.json, console);
+        }
+        RampCommand::Start(RampStartArgs { variant, settings, afresh, of }) => {
+            let start = ramp::Start { variant, settings: settings.as_deref(), afresh };
+            let change = split::Change { experiment: &of.experiment, reason: of.reason };
+            let client = of.gateway.client()?;
+            return ramp::start(&client, change, start, of.output.json, console);
+        }
+        RampCommand::Pause(of) => ("pause", of),
+        RampCommand::Resume(of) => ("resume", of),
+        RampCommand::Abort(of) => ("abort", of),
+        RampCommand::Promote(of) => ("promote", of),
+    };
+    let change = split::Change { experiment: &experiment, reason };
+    ramp::hand(&gateway.client()?, word, change, output.json, console)
 }
 
 /// Help and version are answers; everything else that clap says is wrong usage.

@@ -17,6 +17,7 @@ use crate::change::{ChangeError, Changes, Stored, empty_snapshot};
 use crate::clock;
 use crate::config::plan::Store as StorePlan;
 use crate::config::{self, Problems};
+use crate::control::Control;
 use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
 use crate::ids;
@@ -280,8 +281,11 @@ impl Gateway {
             shared.recorder.stop();
             other(&format!("server.listen {listen}"), error)
         })?;
+        let ramps = control
+            .block_on(Control::start(Arc::clone(&changes), Arc::clone(&shared), store.clone()))
+            .inspect_err(|_| shared.recorder.stop())?;
         let context = admin::Context::new(
-            Arc::clone(&changes),
+            (Arc::clone(&changes), Arc::clone(&ramps)),
             Arc::clone(&shared),
             store.clone(),
             workers.edge,
@@ -291,6 +295,7 @@ impl Gateway {
         control.spawn(admin::serve(admin_listener, admin_tls, context));
         control.spawn(resolve::keep_resolving(Arc::clone(&shared)));
         control.spawn(watch(Arc::clone(&changes), hangup, seen));
+        control.spawn(ramps.keep_looking());
 
         let (stop_probing, stopped) = tokio::sync::watch::channel(false);
         let probing = spawn_probing(Arc::clone(&shared), stopped)

@@ -12,6 +12,7 @@ pub mod live;
 pub mod limits;
 pub mod snapshot;
 pub mod change;
+pub mod control;
 pub mod body;
 pub mod worker;
 pub mod run;

@@ -175,6 +175,38 @@ pub struct TallyRow {
 /// A layer: its name, the names of its slots, `routing::Allocation::to_bytes`.
 pub type LayerRow = (String, Vec<String>, Vec<u8>);
 
+/// One decision of a ramp, with where it leaves the ramp: kept together, or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RampStep {
+    /// Experiment.
+    pub experiment: String,
+    /// Number of the decision: 1, 2, 3, … without gaps.
+    pub number: u64,
+    /// What the ramp is told, JSON.
+    pub settings: String,
+    /// Where it stands now, JSON.
+    pub state: String,
+    /// The decision with its evidence, JSON.
+    pub decision: String,
+    /// Audit entry of a decision that makes no revision; one that does has the revision's.
+    pub audit: Option<AuditRow>,
+}
+
+/// A ramp as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RampRow {
+    /// Experiment.
+    pub experiment: String,
+    /// Number of its newest decision.
+    pub number: u64,
+    /// What it is told, JSON.
+    pub settings: String,
+    /// Where it stands, JSON.
+    pub state: String,
+    /// Its newest decisions, oldest first, JSON each.
+    pub decisions: Vec<String>,
+}
+
 /// What one change keeps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
@@ -185,13 +217,15 @@ pub struct Change {
     pub statements: Option<Vec<(String, String)>>,
     /// Layers whose allocation is another one now; the others stay.
     pub layers: Vec<LayerRow>,
+    /// Decisions of ramps.
+    pub ramps: Vec<RampStep>,
 }
 
 impl Change {
     /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
-        let Self { revisions, statements, layers } = self;
-        revisions.is_empty() && statements.is_none() && layers.is_empty()
+        let Self { revisions, statements, layers, ramps } = self;
+        revisions.is_empty() && statements.is_none() && layers.is_empty() && ramps.is_empty()
     }
 }
 
@@ -327,9 +361,9 @@ pub trait Store: Send {
     /// The newest revision of every experiment ever seen.
     fn experiments(&mut self) -> Result<Vec<RevisionRow>, StoreError>;
     /// Keeps a whole change with its audit entries, in one transaction. Doing it twice is doing it
-    /// once: a revision that is there already, member for member, is left alone with its entry.
-    /// `Exists` if another one has its number: somebody else was faster. `Missing` if it would leave
-    /// a gap.
+    /// once: a revision or decision that is there already, member for member, is left alone with its
+    /// entry. `Exists` if another one has its number: somebody else was faster. `Missing` if it would
+    /// leave a gap.
     fn add_change(&mut self, change: &Change) -> Result<(), StoreError>;
     /// Revisions of one experiment, newest first, below `before` if given.
     fn revisions(
@@ -345,6 +379,16 @@ pub trait Store: Send {
     /// Allocation tables of layers, by layer name (`routing::Allocation::to_bytes`, with the names
     /// of its slots).
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError>;
+
+    /// Every ramp, with at most `decisions` of its newest decisions.
+    fn ramps(&mut self, decisions: u32) -> Result<Vec<RampRow>, StoreError>;
+    /// Keeps where a ramp stands since its decision of this number; nothing if it has decided since.
+    fn set_ramp_state(
+        &mut self,
+        experiment: &str,
+        number: u64,
+        state: &str,
+    ) -> Result<(), StoreError>;
 
     /// Adds an audit entry that belongs to no other row.
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError>;

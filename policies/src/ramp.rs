@@ -39,7 +39,7 @@ mod settings;
 mod tests;
 
 pub use hand::{Refused, abort, pause, promote, restart, resume, start};
-pub use look::{LONGEST_GAP, look, marks_due, ratios};
+pub use look::{LONGEST_GAP, judgements, look, marks_due, ratios};
 pub use settings::{OnUndecided, Settings, SettingsFault, Step, Verify, WarmUp};
 
 use serde::{Deserialize, Serialize};

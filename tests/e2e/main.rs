@@ -32,6 +32,7 @@ mod failure_limits;
 mod failure_links;
 mod shadow;
 mod experiments;
+mod ramps;
 mod access;
 mod admin;
 mod assignment;

@@ -72,6 +72,7 @@ pub fn described(
         "changed_by": live.by,
         "source": live.source,
         "reason": live.reason,
+        "ramp": super::ramps::in_short(context, name),
         "differs_from_file": differs(live, &statement(plan)),
         "file_weights": weights_json(&plan.variants.iter()
             .map(|v| (v.name.to_string(), v.weight)).collect::<Vec<_>>()),
@@ -150,9 +151,9 @@ impl<'de> Deserialize<'de> for Weights {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Because {
+pub(super) struct Because {
     #[serde(default)]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,7 +185,7 @@ pub(super) fn body<T: serde::de::DeserializeOwned>(
         .map_err(|error| ApiError::invalid(format!("the body is not what is expected: {error}")))
 }
 
-fn reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
+pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
     match reason {
         Some(text) if text.len() > 1_000 => {
             Err(ApiError::invalid("the reason is longer than 1,000 bytes"))
@@ -320,9 +321,22 @@ fn changed(
         &mut body,
         json!({ "buckets_moved": live.buckets_moved, "undoes": live.undoes, "stored": true }),
     );
+    if let Some(note) = under_way(context, name) {
+        merge(&mut body, json!({ "note": note }));
+    }
     let answer = Answer { status: StatusCode::OK, revision: Some(live.revision), body };
     context.answers.keep(key, what, &answer);
     Ok(answer)
+}
+
+/// What whoever changes an experiment by hand should know.
+fn under_way(context: &Context, name: &str) -> Option<String> {
+    let ramp = context.control.ramp(name).filter(|ramp| !ramp.state.is_over())?;
+    Some(format!(
+        "a ramp of {:?} is under way: it goes on from the new shares, and judges; \
+         `weir ramp pause {name}` freezes the share",
+        ramp.told.variant
+    ))
 }
 
 /// `?before=&limit=`.

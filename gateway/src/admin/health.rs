@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::Context;
+use crate::control::status_word;
 use crate::ids;
 use crate::telemetry::{exposition, metrics};
 
@@ -91,6 +92,15 @@ pub async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Resp
         config_last_successful: reloads.last_error.is_none(),
         certificates: all,
         started_unix: context.started_unix,
+        ramps: (context.control.ramps().into_iter())
+            .map(|(experiment, ramp)| {
+                let step = ramp.told.step(ramp.state.phase);
+                (experiment, status_word(ramp.state.status), step)
+            })
+            .collect(),
+        ramp_decisions: (context.control.counts().into_iter())
+            .map(|((experiment, action, reason), count)| (experiment, action, reason, count))
+            .collect(),
         spans: context.spans.clone(),
     };
     let stats = context.store.stats();

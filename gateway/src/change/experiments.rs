@@ -161,7 +161,7 @@ impl Changes {
 
     /// What became of `next`, made from revision `seen`, when storing it ended with `error`: the
     /// store may have it all the same, by this try or one before, or somebody else's in its place.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         state: &mut Held,
         experiment: &str,
@@ -184,12 +184,15 @@ impl Changes {
 }
 
 /// Says that a change is in force.
-fn changed(experiment: &str, action: &str, now: &LiveExperiment, actor: &Actor) {
+pub(super) fn changed(experiment: &str, action: &str, now: &LiveExperiment, actor: &Actor) {
     let weights = weights_json(&now.weights);
     events::experiment_changed(experiment, now.revision, action, &actor.name, &weights);
 }
 
-fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, ChangeError> {
+pub(super) fn known<'a>(
+    state: &'a Held,
+    experiment: &str,
+) -> Result<&'a LiveExperiment, ChangeError> {
     let declared = state.plan.experiments.iter().any(|e| *e.name == *experiment);
     state
         .ledger
@@ -200,7 +203,11 @@ fn known<'a>(state: &'a Held, experiment: &str) -> Result<&'a LiveExperiment, Ch
 }
 
 /// The experiment, if it may be changed here and is still at the revision the caller saw.
-fn as_seen(state: &Held, experiment: &str, seen: u64) -> Result<LiveExperiment, ChangeError> {
+pub(super) fn as_seen(
+    state: &Held,
+    experiment: &str,
+    seen: u64,
+) -> Result<LiveExperiment, ChangeError> {
     let live = known(state, experiment)?;
     let owner = state.plan.experiments.iter().find(|e| *e.name == *experiment).map(|e| e.owner);
     if owner == Some(Owner::File) {

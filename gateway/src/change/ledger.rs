@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::experiments::shown;
 use super::{Changes, Held};
 use crate::config::plan::Plan;
-use crate::live::{LiveExperiment, LiveLayer};
-use crate::store::{AuditRow, Change, LayerRow, RevisionRow, State, StoreError};
+use crate::live::{Actor, LiveExperiment, LiveLayer};
+use crate::store::{AuditRow, Change, LayerRow, RampStep, RevisionRow, State, StoreError};
 use crate::telemetry::events;
 
 /// How often a change is worked out anew because somebody else was faster.
@@ -27,9 +27,11 @@ pub(super) struct Ledger {
     pub(super) layers: BTreeMap<String, LiveLayer>,
     /// What the file said of each experiment's split (see `live::statement`).
     pub(super) statements: BTreeMap<String, String>,
-    /// In force and not stored: stops while the store was away, one an experiment at most. Stored
-    /// before whatever comes next.
+    /// In force and not stored: stops and rollbacks while the store was away. Stored before whatever
+    /// comes next.
     pub(super) unstored: Vec<(RevisionRow, AuditRow)>,
+    /// The decisions of ramps that belong to those.
+    pub(super) unstored_ramps: Vec<RampStep>,
 }
 
 impl Ledger {
@@ -54,7 +56,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Puts stops that are not stored on top of what is.
+    /// Puts stops and rollbacks that are not stored on top of what is.
     fn stop(&mut self, unstored: &[(RevisionRow, AuditRow)]) -> Result<(), StoreError> {
         for (row, audit) in unstored {
             let Some(stored) = self.live.get(&row.experiment) else {
@@ -62,6 +64,17 @@ impl Ledger {
                 self.unstored.push((row.clone(), audit.clone()));
                 continue;
             };
+            // Stored after all.
+            if stored.to_row(&row.experiment) == *row {
+                continue;
+            }
+            if row.state != State::Stopped {
+                let rollback = rolled_back(stored, row)?;
+                let audit = AuditRow { before: shown(stored), ..audit.clone() };
+                self.unstored.push((rollback.to_row(&row.experiment), audit));
+                self.live.insert(row.experiment.clone(), rollback);
+                continue;
+            }
             if stored.state == State::Stopped {
                 continue;
             }
@@ -82,6 +95,22 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// A rollback that is not stored, made again from what is.
+fn rolled_back(stored: &LiveExperiment, row: &RevisionRow) -> Result<LiveExperiment, StoreError> {
+    let actor = Actor { source: row.source, name: row.by.clone(), ..Actor::file() };
+    let name = &row.experiment;
+    let known: Vec<(String, f64)> = row
+        .weights
+        .iter()
+        .filter(|(variant, _)| stored.weights.iter().any(|(known, _)| known == variant))
+        .cloned()
+        .collect();
+    let next = stored
+        .reweighted(name, &known, &actor, row.at, row.reason.clone())
+        .map_err(|fault| StoreError::Damaged(format!("experiment {name}: {fault}")))?;
+    Ok(LiveExperiment { state: stored.state, ..next })
 }
 
 fn experiment(row: &RevisionRow) -> Result<LiveExperiment, StoreError> {
@@ -131,6 +160,7 @@ impl Changes {
             })
             .await?;
         ledger.stop(&state.ledger.unstored)?;
+        ledger.unstored_ramps.clone_from(&state.ledger.unstored_ramps);
         Ok(ledger)
     }
 
@@ -166,15 +196,20 @@ impl Changes {
         let mut tries = 0;
         loop {
             let revisions = state.ledger.unstored.clone();
-            let Err(error) = self.keep(Change { revisions, ..Change::default() }).await else {
+            let ramps = state.ledger.unstored_ramps.clone();
+            let change = Change { revisions, ramps, ..Change::default() };
+            let Err(error) = self.keep(change).await else {
                 state.ledger.unstored.clear();
+                state.ledger.unstored_ramps.clear();
                 return Ok(());
             };
             if self.catch_up(state).await.is_err() {
                 return Err(error);
             }
             tries += 1;
-            if !state.ledger.unstored.is_empty() && (!overtaken(&error) || tries == TRIES) {
+            let something_waits =
+                !state.ledger.unstored.is_empty() || !state.ledger.unstored_ramps.is_empty();
+            if tries == TRIES || (something_waits && !overtaken(&error)) {
                 return Err(error);
             }
         }

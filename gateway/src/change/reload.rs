@@ -162,7 +162,9 @@ fn restated(
     actor: &Actor,
     at: i64,
 ) -> Result<(Ledger, Change), ChangeError> {
-    let Ledger { mut live, layers: old_layers, statements: said, unstored: mut revisions } = before;
+    let Ledger { mut live, layers: old_layers, statements: said, unstored, unstored_ramps } =
+        before;
+    let (mut revisions, ramps) = (unstored, unstored_ramps);
     let mut statements = Vec::new();
     for experiment in &plan.experiments {
         let name = experiment.name.to_string();
@@ -199,6 +201,6 @@ fn restated(
             layers.insert(name.to_string(), layer);
         }
     }
-    let after = Ledger { live, layers, statements: says, unstored: Vec::new() };
-    Ok((after, Change { revisions, statements, layers: moved }))
+    let after = Ledger { live, layers, statements: says, ..Ledger::default() };
+    Ok((after, Change { revisions, statements, layers: moved, ramps }))
 }

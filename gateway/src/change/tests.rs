@@ -16,7 +16,7 @@ use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::store::sqlite::Sqlite;
 use crate::store::thread::StoreThread;
-use crate::store::{Change, Source, State, Store};
+use crate::store::{Change, RampStep, Source, State, Store};
 use crate::telemetry::counters::Counters;
 
 mod faulty_store;
@@ -253,4 +253,81 @@ async fn a_stop_stays_whatever_the_store_does_and_is_stored_with_the_next_change
     let stopped = opened.changes.stop("int8", &ada(), None).await.unwrap();
     assert_eq!(stopped.revision, 5);
     assert_eq!(opened.stored(), ((5, State::Stopped, 10.0), 7));
+}
+
+/// A decision of this number that brings int8's canary to this share, in basis points.
+fn step(number: u64, share: Option<u16>) -> Step {
+    Step {
+        step: RampStep {
+            experiment: "int8".into(),
+            number,
+            settings: "{}".into(),
+            state: format!("{{\"at\":{number}}}"),
+            decision: format!("{{\"number\":{number}}}"),
+            audit: None,
+        },
+        action: "ramp.test".into(),
+        decision: serde_json::json!({ "number": number }),
+        shares: share.map(|share| ("canary".to_owned(), share)).into_iter().collect(),
+        rest: "stable".into(),
+        anew: false,
+        reason: None,
+    }
+}
+
+fn ramps(opened: &Opened) -> Vec<(u64, usize)> {
+    let mut store = Sqlite::open(&opened.folder.path().join("weir.db")).unwrap();
+    let rows = store.ramps(100).unwrap();
+    rows.into_iter().map(|row| (row.number, row.decisions.len())).collect()
+}
+
+#[tokio::test]
+async fn a_decision_and_its_weights_are_stored_together_and_once() {
+    let opened = open().await;
+    opened.changes.ramp("int8", 1, step(1, Some(500)), &ada()).await.unwrap();
+    assert_eq!(opened.int8(), (2, State::Running, 5.0));
+    opened.set(Fault::BeforeCommit);
+    opened.changes.ramp("int8", 2, step(2, Some(2_500)), &ada()).await.unwrap_err();
+    assert_eq!((opened.int8().0, ramps(&opened)), (2, vec![(1, 1)]), "neither is kept");
+    opened.set(Fault::AfterCommit);
+    opened.changes.ramp("int8", 2, step(2, Some(2_500)), &ada()).await.unwrap();
+    assert_eq!((opened.int8(), ramps(&opened)), ((3, State::Running, 25.0), vec![(2, 2)]));
+    // Another decision of that number, and one made from an old revision.
+    let mut other = step(2, None);
+    other.step.decision = "{}".into();
+    let told = opened.changes.ramp("int8", 3, other, &ada()).await.unwrap_err();
+    assert!(matches!(told, ChangeError::Store(StoreError::Exists(_))), "{told}");
+    let told = opened.changes.ramp("int8", 2, step(3, Some(5_000)), &ada()).await.unwrap_err();
+    assert!(matches!(told, ChangeError::Stale { seen: 2, current: 3, .. }), "{told}");
+    // One that moves nothing makes no revision, but an audit entry.
+    let entries = opened.stored().1;
+    opened.changes.ramp("int8", 3, step(3, None), &ada()).await.unwrap();
+    assert_eq!((opened.int8().0, opened.stored().1), (3, entries + 1));
+}
+
+#[tokio::test]
+async fn a_rollback_is_in_force_whatever_the_store_does_and_is_stored_later() {
+    let opened = open().await;
+    opened.changes.ramp("int8", 1, step(1, Some(5_000)), &ada()).await.unwrap();
+    opened.set(Fault::Away);
+    opened.changes.roll_back("int8", 2, step(2, Some(0)), &ada()).await.unwrap_err();
+    assert_eq!(opened.int8(), (3, State::Running, 0.0));
+    opened.changes.store_what_waits().await.unwrap_err();
+    // Somebody else took its number.
+    from_elsewhere(&opened, State::Running);
+    opened.set(Fault::None);
+    opened.changes.store_what_waits().await.unwrap();
+    assert_eq!(opened.int8(), (4, State::Running, 0.0));
+    assert_eq!(opened.stored().0, (4, State::Running, 0.0));
+    assert_eq!(ramps(&opened), [(2, 2)]);
+
+    opened.changes.ramp("int8", 4, step(3, Some(5_000)), &ada()).await.unwrap();
+    opened.set(Fault::AfterCommitThenAway);
+    opened.changes.roll_back("int8", 5, step(4, Some(0)), &ada()).await.unwrap_err();
+    opened.set(Fault::None);
+    // The first try may find that it is stored; then there is nothing left to do.
+    let _ = opened.changes.store_what_waits().await;
+    opened.changes.store_what_waits().await.unwrap();
+    assert_eq!(opened.int8(), (6, State::Running, 0.0));
+    assert_eq!((opened.stored().0, ramps(&opened)), ((6, State::Running, 0.0), vec![(4, 4)]));
 }

@@ -130,6 +130,15 @@ fn screen(experiment: &Value, now: Timestamp, console: &Console) -> String {
     if !unit.is_empty() {
         text.push_str(&format!("unit    {}\n", words::clean(&unit)));
     }
+    let ramp = experiment.get("ramp").filter(|ramp| ramp.is_object());
+    if let Some(state) = ramp.and_then(|ramp| reading::text(ramp, "state"))
+        && matches!(state, "running" | "holding" | "paused")
+    {
+        text.push_str(&format!(
+            "ramp    {}: shares move by themselves; `weir ramp status {name}` shows how it goes\n",
+            words::clean(state)
+        ));
+    }
     match state {
         "stopped" => text.push_str(&format!(
             "stopped: all traffic goes to the route's backend; `weir undo {name}` takes the split up again\n"
@@ -273,6 +282,9 @@ fn report(answer: &Answer, json: bool, console: &mut Console) -> Result<(), Faul
             Some(_) | None => words::clean(&reading::shares(&answer.json)).into_owned(),
         },
     ));
+    if let Some(note) = reading::text(&answer.json, "note") {
+        console.note(&words::clean(note));
+    }
     Ok(())
 }
 

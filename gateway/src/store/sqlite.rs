@@ -22,7 +22,7 @@ use rusqlite::{TransactionBehavior, ffi};
 use self::vocabulary::Vocabulary;
 use super::{
     Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomePage,
-    OutcomeQuery, RevisionRow, Store, StoreError, TallyRow,
+    OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::evidence::EvidenceRow;
 use crate::ids;
@@ -35,6 +35,7 @@ mod exposures;
 mod feedback;
 mod migrate;
 mod outcomes;
+mod ramps;
 mod tallies;
 mod vocabulary;
 
@@ -49,13 +50,15 @@ const APPLICATION_ID: i64 = 0x5765_6972;
 const FULL_CHECK_BYTES: u64 = 256 << 20;
 
 /// Everything but the outcomes: small, and what the gateway cannot do without.
-const CONTROL_TABLES: [&str; 10] = [
+const CONTROL_TABLES: [&str; 12] = [
     "sqlite_schema",
     "installation",
     "keys",
     "revisions",
     "file_statements",
     "layers",
+    "ramps",
+    "ramp_decisions",
     "audit",
     "boots",
     "names",
@@ -249,6 +252,19 @@ impl Store for Sqlite {
 
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
         self.run(|connection, _| changes::layers(connection))
+    }
+
+    fn ramps(&mut self, decisions: u32) -> Result<Vec<RampRow>, StoreError> {
+        self.run(|connection, _| ramps::list(connection, decisions))
+    }
+
+    fn set_ramp_state(
+        &mut self,
+        experiment: &str,
+        number: u64,
+        state: &str,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| ramps::set_state(transaction, experiment, number, state))
     }
 
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {

@@ -126,6 +126,38 @@ pub fn experiment_changed(
     );
 }
 
+/// A ramp decided something.
+pub fn ramp_decided(
+    experiment: &str,
+    ramp: &crate::control::Ramp,
+    decision: &policies::ramp::Decision,
+    (action, reason): (&str, &str),
+    share: Option<f64>,
+    words: &str,
+) {
+    let first = decision.evidence.guardrails.first();
+    let bad = action == "roll_back" || action == "hold";
+    event(
+        if bad { Severity::Warn } else { Severity::Info },
+        "weir.ramp.decided",
+        &[
+            ("experiment", json!(experiment)),
+            ("variant", json!(ramp.told.variant)),
+            ("number", json!(ramp.number)),
+            ("decision", json!(action)),
+            ("reason", json!(reason)),
+            ("row", json!(decision.row)),
+            ("from_revision", json!(decision.from_revision)),
+            ("from_step", json!(ramp.told.step(decision.from_phase))),
+            ("step", json!(ramp.told.step(ramp.state.phase))),
+            ("share", json!(share)),
+            ("metric", json!(first.map(|judged| &judged.metric))),
+            ("log_e_harm", json!(first.map(|judged| judged.log_e_harm))),
+            ("words", json!(words)),
+        ],
+    );
+}
+
 /// The process serves.
 pub fn ready(edge: SocketAddr, admin: SocketAddr, workers: usize, generation: u64) {
     event(

@@ -38,6 +38,10 @@ pub struct Extra {
     pub certificates: Vec<(&'static str, String, i64)>,
     /// Start of the process, seconds since 1970, where the system does not tell; 0 if unknown.
     pub started_unix: i64,
+    /// Newest ramps: experiment, state, step.
+    pub ramps: Vec<(String, &'static str, usize)>,
+    /// Decisions of ramps: experiment, action, reason, how many.
+    pub ramp_decisions: Vec<(String, &'static str, &'static str, u64)>,
     /// What became of spans, if any are sent.
     pub spans: Option<Arc<traces::SpanCounts>>,
 }
@@ -57,6 +61,7 @@ pub fn render(
     clients::tls(shared, extra, &mut out);
     experiments::assignments(&tallies, &mut out);
     experiments::experiments(&snapshot, &mut out);
+    experiments::ramps(extra, &mut out);
     upstream::upstream(&snapshot, &mut out);
     upstream::shadows(shared, &snapshot, &mut out);
     recording::outcomes(shared, &mut out);

@@ -100,6 +100,12 @@ metrics! {
         "Share of an experiment's units dealt to the variant, 0 to 1; all 0 while the experiment is stopped. Holdout and layer are not taken off.";
     EXPERIMENT_REVISION = "weir_experiment_revision" Gauge "" ["experiment"]
         "Revision of the experiment in force.";
+    RAMP_STEP = "weir_ramp_step" Gauge "" ["experiment"]
+        "Step of the newest ramp: 0 is warm-up, the one after the last is verification.";
+    RAMP_STATE = "weir_ramp_state" Gauge "" ["experiment", "state"]
+        "1 for the state in which the newest ramp of the experiment is.";
+    RAMP_DECISIONS = "weir_ramp_decisions_total" Counter "" ["experiment", "decision", "reason"]
+        "Decisions of ramps, looks and people alike, since the process started.";
     UPSTREAM_ATTEMPTS = "weir_upstream_attempts_total" Counter "" ["backend", "result", "retry"]
         "Attempts at a backend that are over; health probes and shadow copies are left out.";
     UPSTREAM_CONNECT = "weir_upstream_connect_seconds" Histogram "seconds" ["backend"]

@@ -53,6 +53,17 @@ pub fn look(
     (look.next, decision)
 }
 
+/// Every guardrail as it stands now, in the order of the settings, without deciding anything: what a
+/// page shows between decisions.
+pub fn judgements(
+    state: &State,
+    evidence: &Evidence,
+    settings: &Settings,
+    tables: &mut Tables,
+) -> Vec<Judgement> {
+    judge(&mut state.clone(), evidence, settings, tables)
+}
+
 /// A rolled-back ramp begins again by itself once it has cooled down and another backend is there.
 fn begin_again(state: &State, at: &Situation, settings: &Settings) -> (State, Option<Decision>) {
     let is_cool = state.cool_until.is_some_and(|until| at.now >= until);

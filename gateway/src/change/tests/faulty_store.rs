@@ -9,7 +9,7 @@ use crate::recorder::row::Row;
 use crate::store::sqlite::Sqlite;
 use crate::store::{
     Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomeQuery,
-    RevisionRow, Store, StoreError, TallyRow,
+    RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 
 /// What is wrong with it.
@@ -92,6 +92,12 @@ impl Store for Faulty {
     }
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
         self.there()?.layers()
+    }
+    fn ramps(&mut self, decisions: u32) -> Result<Vec<RampRow>, StoreError> {
+        self.there()?.ramps(decisions)
+    }
+    fn set_ramp_state(&mut self, name: &str, number: u64, state: &str) -> Result<(), StoreError> {
+        self.there()?.set_ramp_state(name, number, state)
     }
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
         self.there()?.add_audit(audit)

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Fault, audit, count, damaged, int, is_taken};
+use super::{Fault, audit, count, damaged, int, is_taken, ramps};
 use crate::store::{Change, KeyRow, LayerRow, RevisionRow, StoreError};
 
 /// Every key, oldest first.
@@ -139,7 +139,7 @@ pub(super) fn revisions(
 /// Adds a change and its audit entries, in the order given; how many entries were new.
 pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<u64, Fault> {
     // Field by field, so that a new one does not compile until it is kept.
-    let Change { revisions, statements, layers } = change;
+    let Change { revisions, statements, layers, ramps } = change;
     let mut entries = 0;
     for (row, entry) in revisions {
         if add_revision(transaction, row)? {
@@ -152,6 +152,14 @@ pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<u64,
     }
     for (name, slots, bytes) in layers {
         set_layer(transaction, name, slots, bytes)?;
+    }
+    for step in ramps {
+        if ramps::add(transaction, step)?
+            && let Some(entry) = &step.audit
+        {
+            audit::append(transaction, entry)?;
+            entries += 1;
+        }
     }
     Ok(entries)
 }

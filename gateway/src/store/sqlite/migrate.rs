@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, Rest)] = &[
     (include_str!("../migrations/0002.sql"), outcomes::move_from_schema_1),
     (include_str!("../migrations/0003.sql"), |_| Ok(())),
     (include_str!("../migrations/0004.sql"), |_| Ok(())),
+    (include_str!("../migrations/0005.sql"), |_| Ok(())),
 ];
 
 /// The schema this version writes.

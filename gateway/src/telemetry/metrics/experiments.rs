@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use routing::Reason;
 
+use super::Extra;
+use crate::control::STATES;
 use crate::names::Name;
 use crate::recorder::tally::{Tally, TallyKey};
 use crate::snapshot::Snapshot;
@@ -45,5 +47,22 @@ pub(super) fn experiments(snapshot: &Snapshot, out: &mut Exposition) {
     out.family(&names::EXPERIMENT_REVISION);
     for (_, plan) in running() {
         out.gauge(&[plan.name], plan.revision);
+    }
+}
+
+pub(super) fn ramps(extra: &Extra, out: &mut Exposition) {
+    out.family(&names::RAMP_STEP);
+    for (experiment, _, step) in &extra.ramps {
+        out.gauge(&[experiment], *step as f64);
+    }
+    out.family(&names::RAMP_STATE);
+    for (experiment, state, _) in &extra.ramps {
+        for each in STATES {
+            out.gauge(&[experiment, each], each == *state);
+        }
+    }
+    out.family(&names::RAMP_DECISIONS);
+    for (experiment, decision, reason, count) in &extra.ramp_decisions {
+        out.counter(&[experiment, decision, reason], *count);
     }
 }

@@ -149,6 +149,8 @@ fn text(shared: &Shared, dialect: Dialect) -> String {
     let extra = Extra {
         config_last_successful: true,
         certificates: vec![("edge", "CN=a".into(), 20), ("edge", "CN=a".into(), 10)],
+        ramps: vec![("int8".into(), "running", 1)],
+        ramp_decisions: vec![("int8".into(), "widen", "held", 1)],
         ..Extra::default()
     };
     render(shared, Some(&stats()), &extra, dialect)

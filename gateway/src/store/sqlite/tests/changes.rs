@@ -135,6 +135,7 @@ fn a_change_is_kept_whole_or_not_at_all_and_twice_is_once() {
         ],
         statements: Some(vec![("int8".into(), "[]".into())]),
         layers: vec![("ui".into(), vec!["int8".into()], vec![1])],
+        ..Change::default()
     };
     // The last thing that is written fails, as on a disk that fills up.
     let cut = "CREATE TRIGGER cut BEFORE INSERT ON layers BEGIN SELECT RAISE(ABORT, 'full'); END";

@@ -32,7 +32,7 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
     keep_hands_off(&store.connection);
     drop(store);
     let error = refused(folder.path());
-    assert_eq!(error.to_string(), "store has schema 5, this version knows up to 4");
+    assert_eq!(error.to_string(), "store has schema 6, this version knows up to 5");
 }
 
 #[test]

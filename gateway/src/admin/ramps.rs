@@ -1,0 +1,250 @@
+//! Ramps: start one, see where it stands, pause, resume, abort, promote.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode};
+use policies::guardrail::Judgement;
+use policies::ramp::{Decision, Phase};
+use policies::statistics::Verdict;
+use serde_json::{Value, json};
+
+use super::access::Who;
+use super::error::ApiError;
+use super::experiments::{Because, body, reason};
+use super::extract::{Body, Path};
+use super::idempotency::{Answer, Answers};
+use super::{Context, to_the_end};
+use crate::change::ChangeError;
+use crate::clock;
+use crate::control::{HandFault, Ramp, status_word, words};
+use crate::live::Actor;
+use crate::store::Source;
+
+mod asked;
+
+impl From<HandFault> for ApiError {
+    fn from(fault: HandFault) -> Self {
+        let message = fault.to_string();
+        match fault {
+            HandFault::NoRamp(_) => Self::missing(message),
+            HandFault::UnderWay(_) => Self::new(StatusCode::CONFLICT, "ramp_under_way", message),
+            HandFault::NotRunning(_) => Self::new(StatusCode::CONFLICT, "not_running", message),
+            HandFault::Refused(policies::ramp::Refused::Cooling { until }) => {
+                let until = at(until);
+                let message = format!("the ramp was rolled back; it may begin again at {until}");
+                Self::new(StatusCode::CONFLICT, "cooling_down", message)
+                    .with(json!({ "until": until }))
+            }
+            HandFault::Refused(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            HandFault::Change(error) => Self::from(error),
+        }
+    }
+}
+
+/// `GET /experiments/{e}/ramp`.
+pub async fn show(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let view = context.changes.view();
+    if !view.live.contains_key(&name) {
+        return Err(ApiError::missing(format!("experiment {name:?} does not exist")));
+    }
+    let ramp = context.control.ramp(&name).ok_or(HandFault::NoRamp(name.clone()))?;
+    Ok(Json(described(&context, &name, &ramp)))
+}
+
+/// `POST /experiments/{e}/ramp`.
+pub async fn start(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Answer, ApiError> {
+    let what = format!("ramp {name} {}", blake3::hash(&bytes));
+    let key = Answers::key(&who, &headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
+    if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
+        return Ok(answer);
+    }
+    let view = context.changes.view();
+    let planned = view.plan.experiments.iter().find(|planned| *planned.name == *name);
+    let Some(planned) = planned else {
+        return Err(ApiError::missing(format!("experiment {name:?} does not exist")));
+    };
+    let object: Value = body(&bytes, Some(json!({})))?;
+    let (told, because) = asked::told(&object, planned)?;
+    let because = reason(because)?;
+    let (control, experiment) = (Arc::clone(&context.control), name.clone());
+    let ramp =
+        to_the_end(async move { control.begin(&experiment, told, &actor(&who), because).await })
+            .await??;
+    Ok(done(&context, &name, &ramp, StatusCode::CREATED, key, what))
+}
+
+/// `POST /experiments/{e}/ramp/{pause,resume,abort,promote}`.
+pub async fn hand(
+    State(context): State<Context>,
+    Path((name, hand)): Path<(String, String)>,
+    Extension(who): Extension<Who>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Answer, ApiError> {
+    let what = format!("ramp {hand} {name}");
+    let key = Answers::key(&who, &headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
+    if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
+        return Ok(answer);
+    }
+    let asked: Because = body(&bytes, Some(Because::default()))?;
+    let because = reason(asked.reason)?;
+    let (control, experiment, asked) = (Arc::clone(&context.control), name.clone(), hand.clone());
+    let moved = to_the_end(async move {
+        let actor = actor(&who);
+        match asked.as_str() {
+            "pause" => control.pause(&experiment, &actor, because).await,
+            "resume" => control.resume(&experiment, &actor, because).await,
+            "abort" => control.abort(&experiment, &actor, because).await,
+            "promote" => control.promote(&experiment, &actor, because).await,
+            other => Err(HandFault::Change(ChangeError::Missing(format!(
+                "a ramp cannot {other:?}; it can pause, resume, abort, promote"
+            )))),
+        }
+    })
+    .await??;
+    Ok(done(&context, &name, &moved, StatusCode::OK, key, what))
+}
+
+/// A person, whose change is a ramp's.
+fn actor(who: &Who) -> Actor {
+    Actor { source: Source::Ramp, ..who.actor() }
+}
+
+fn done(
+    context: &Context,
+    name: &str,
+    ramp: &Ramp,
+    status: StatusCode,
+    key: Option<String>,
+    what: String,
+) -> Answer {
+    let revision = context.changes.view().live.get(name).map(|live| live.revision);
+    let answer = Answer { status, revision, body: described(context, name, ramp) };
+    context.answers.keep(key, what, &answer);
+    answer
+}
+
+fn at(unix_seconds: u64) -> String {
+    clock::rfc3339_micros(i64::try_from(unix_seconds).unwrap_or(0).saturating_mul(1_000_000))
+}
+
+/// What a list or an experiment says of its ramp.
+pub(super) fn in_short(context: &Context, name: &str) -> Option<Value> {
+    let ramp = context.control.ramp(name)?;
+    Some(json!({
+        "state": status_word(ramp.state.status),
+        "variant": ramp.told.variant,
+        "step": ramp.told.step(ramp.state.phase),
+        "steps": ramp.told.settings.steps.len(),
+    }))
+}
+
+/// A ramp as the API shows it.
+fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
+    let view = context.changes.view();
+    let live = view.live.get(name);
+    let (state, told) = (&ramp.state, &ramp.told);
+    let (time, exposures) = told.least(state.phase);
+    json!({
+        "experiment": name,
+        "variant": told.variant,
+        "control": told.control,
+        "control_cell": told.control_cell,
+        "state": status_word(state.status),
+        "holding": state.holding.map(words::reason),
+        "phase": match state.phase {
+            Phase::WarmUp => "warm_up",
+            Phase::Step(_) => "step",
+            Phase::Verify => "verify",
+        },
+        "step": told.step(state.phase),
+        "steps": told.settings.steps.iter().map(|step| json!({
+            "share": f64::from(step.share) / 10_000.0,
+            "min_time": step.min_time,
+            "min_exposures": step.min_exposures,
+        })).collect::<Vec<_>>(),
+        "share": live.and_then(|live| told.share(live)),
+        "revision": live.map(|live| live.revision),
+        "began_at": at(state.began_at),
+        "since": at(state.since),
+        "step_seconds": state.step_seconds,
+        "min_seconds": time,
+        "seconds_left": time.saturating_sub(state.step_seconds),
+        "exposures": ramp.exposures,
+        "min_exposures": exposures,
+        "patience": told.settings.patience,
+        "rollbacks": state.rollbacks,
+        "cool_until": state.cool_until.map(at),
+        "evidence_from_revision": told.from,
+        "guardrails": ramp.judged.iter().map(|judged| guardrail(ramp, judged)).collect::<Vec<_>>(),
+        "decisions": ramp.decisions.iter().rev()
+            .map(|made| decision(made, &told.variant)).collect::<Vec<_>>(),
+    })
+}
+
+fn guardrail(ramp: &Ramp, judged: &Judgement) -> Value {
+    let points = ramp.series.of(&judged.metric);
+    let mut shown = evidence(judged);
+    super::status::merge(
+        &mut shown,
+        json!({ "series": points.iter().map(|point| json!({
+            "at": at(point.at), "log_e_harm": point.harm, "log_e_safe": point.safe,
+        })).collect::<Vec<_>>() }),
+    );
+    shown
+}
+
+fn evidence(judged: &Judgement) -> Value {
+    let events = judged.events;
+    json!({
+        "metric": judged.metric,
+        "action": judged.action,
+        "required": judged.required,
+        "verdict": match judged.verdict {
+            Verdict::Breached => "breached",
+            Verdict::Held => "held",
+            _ => "too_early",
+        },
+        "log_e_harm": judged.log_e_harm,
+        "log_e_safe": judged.log_e_safe,
+        "log_e_above_floor": judged.log_e_above_floor,
+        "log_e_below_ceiling": judged.log_e_below_ceiling,
+        "thresholds": judged.thresholds,
+        "exposures": { "treated": judged.exposures.0, "control": judged.exposures.1 },
+        "events": events.map(|(treated, control)| json!({ "treated": treated, "control": control })),
+        "needed": judged.needed,
+    })
+}
+
+fn decision(made: &Decision, variant: &str) -> Value {
+    let evidence = &made.evidence;
+    json!({
+        "at": at(made.at),
+        "action": words::action(made.action),
+        "reason": words::reason(made.reason),
+        "words": words::decision(made, variant),
+        "row": made.row,
+        "from_revision": made.from_revision,
+        "share": made.share.map(|share| f64::from(share) / 10_000.0),
+        "evidence": {
+            "guardrails": evidence.guardrails.iter().map(self::evidence).collect::<Vec<_>>(),
+            "sample_ratio": evidence.sample_ratio,
+            "epochs": evidence.epochs,
+            "step_seconds": evidence.step_seconds,
+            "step_exposures": evidence.step_exposures,
+        },
+    })
+}

@@ -1,0 +1,133 @@
+//! A ramp as this process knows it: what is stored of it, and what the last look saw.
+
+use policies::guardrail::Judgement;
+use policies::ramp::{Decision, Phase, Settings, State};
+use serde::{Deserialize, Serialize};
+
+use super::DECISIONS;
+use super::series::Series;
+use crate::live::LiveExperiment;
+use crate::store::{RampRow, StoreError};
+
+/// What a ramp was told. Variants go by name here: their numbers in the evidence are looked up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// The variant that is ramped.
+    pub variant: String,
+    /// What it is judged against.
+    pub control: String,
+    /// The equal control, if there is one.
+    pub control_cell: Option<String>,
+    /// The revision with which its evidence begins.
+    pub from: u64,
+    /// Everything else.
+    pub settings: Settings,
+}
+
+impl Told {
+    /// The variant's share in force, a fraction.
+    pub fn share(&self, live: &LiveExperiment) -> Option<f64> {
+        let at = live.weights.iter().position(|(name, _)| *name == self.variant)?;
+        live.shares().get(at).map(|share| f64::from(*share) / 10_000.0)
+    }
+
+    /// Least seconds and least exposures of a phase.
+    pub fn least(&self, phase: Phase) -> (u64, u64) {
+        let settings = &self.settings;
+        match phase {
+            Phase::WarmUp => settings.warm_up.map(|phase| (phase.min_time, phase.min_exposures)),
+            Phase::Step(at) => {
+                settings.steps.get(at).map(|step| (step.min_time, step.min_exposures))
+            }
+            Phase::Verify => settings.verify.map(|verify| (verify.min_time, 0)),
+        }
+        .unwrap_or_default()
+    }
+
+    /// A phase as a number: 0 is warm-up, then come the steps from 1, then the verification.
+    pub fn step(&self, phase: Phase) -> usize {
+        match phase {
+            Phase::WarmUp => 0,
+            Phase::Step(at) => at + 1,
+            Phase::Verify => self.settings.steps.len() + 1,
+        }
+    }
+}
+
+/// One ramp.
+#[derive(Clone, Debug)]
+pub struct Ramp {
+    /// What it was told.
+    pub told: Told,
+    /// Where it stands.
+    pub state: State,
+    /// Number of its newest decision.
+    pub number: u64,
+    /// Its newest decisions, oldest first.
+    pub decisions: Vec<Decision>,
+    /// Each guardrail at the last look.
+    pub judged: Vec<Judgement>,
+    /// Exposures of the variant in this phase, at the last look.
+    pub exposures: u64,
+    /// What the guardrails' evidence was, since this process began.
+    pub series: Series,
+    /// Whether the store may know better.
+    pub(super) in_doubt: bool,
+    /// Whether the evidence is told what this ramp watches.
+    pub(super) is_watched: bool,
+    /// When the state was saved last.
+    pub(super) saved_at: u64,
+}
+
+impl Ramp {
+    /// One that has not decided anything yet.
+    pub(super) fn new(told: Told, state: State) -> Self {
+        Self {
+            told,
+            state,
+            number: 0,
+            decisions: Vec::new(),
+            judged: Vec::new(),
+            exposures: 0,
+            series: Series::default(),
+            in_doubt: false,
+            is_watched: false,
+            saved_at: 0,
+        }
+    }
+
+    /// From what is stored.
+    ///
+    /// # Errors
+    /// `Damaged` if it cannot be read.
+    pub(super) fn read(row: &RampRow) -> Result<Self, StoreError> {
+        let damaged = |what: &str, error: serde_json::Error| {
+            let name = &row.experiment;
+            StoreError::Damaged(format!("{what} of the ramp of experiment {name}: {error}"))
+        };
+        let told = serde_json::from_str(&row.settings).map_err(|e| damaged("settings", e))?;
+        let state = serde_json::from_str(&row.state).map_err(|e| damaged("state", e))?;
+        let mut decisions = Vec::new();
+        for text in &row.decisions {
+            decisions.push(serde_json::from_str(text).map_err(|e| damaged("a decision", e))?);
+        }
+        Ok(Self { number: row.number, decisions, ..Self::new(told, state) })
+    }
+
+    /// What a look found.
+    pub(super) fn saw(&mut self, state: &State, judged: Vec<Judgement>, exposures: u64, now: u64) {
+        self.exposures = exposures.saturating_sub(state.exposures_before);
+        if !state.is_over() {
+            self.series.add(now, &judged);
+            self.judged = judged;
+        }
+    }
+
+    /// One more decision.
+    pub(super) fn decided(&mut self, decision: Decision) {
+        if self.decisions.len() >= DECISIONS as usize {
+            self.decisions.remove(0);
+        }
+        self.decisions.push(decision);
+    }
+}

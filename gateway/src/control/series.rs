@@ -1,0 +1,62 @@
+//! How a ramp's evidence grew: at most 200 points, thinned evenly as time goes on.
+
+use policies::guardrail::{Judgement, Metric};
+
+/// Most points of a guardrail.
+const MOST: usize = 200;
+
+/// Evidence of one guardrail at one look, logarithms of e-values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Seconds since 1970.
+    pub at: u64,
+    /// Of harm.
+    pub harm: f64,
+    /// Of safety.
+    pub safe: f64,
+}
+
+/// The points of each guardrail.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    /// Least seconds from point to point.
+    gap: u64,
+    of: Vec<(Metric, Vec<Point>)>,
+}
+
+impl Series {
+    /// The points of a guardrail.
+    pub fn of(&self, metric: &Metric) -> &[Point] {
+        self.of.iter().find(|(of, _)| of == metric).map_or(&[], |(_, points)| points)
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// One look more.
+    pub(super) fn add(&mut self, at: u64, judged: &[Judgement]) {
+        let newest = self.of.first().and_then(|(_, points)| points.last());
+        if newest.is_some_and(|newest| at < newest.at.saturating_add(self.gap)) {
+            return;
+        }
+        for judgement in judged {
+            let point = Point { at, harm: judgement.log_e_harm, safe: judgement.log_e_safe };
+            match self.of.iter_mut().find(|(metric, _)| *metric == judgement.metric) {
+                Some((_, points)) => points.push(point),
+                None => self.of.push((judgement.metric.clone(), vec![point])),
+            }
+        }
+        if self.of.iter().any(|(_, points)| points.len() > MOST) {
+            self.gap = self.gap.max(1) * 2;
+            for (_, points) in &mut self.of {
+                let mut place = 0;
+                points.retain(|_| {
+                    place += 1;
+                    place % 2 == 1
+                });
+            }
+        }
+    }
+}

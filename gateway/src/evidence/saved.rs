@@ -2,7 +2,7 @@
 
 use policies::evidence::Evidence;
 
-use super::Kept;
+use super::known::Kept;
 
 /// The evidence of one experiment, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Who is who over reloads and restarts, and what counts.
 
-use policies::evidence::Event;
+use policies::evidence::{Event, UnitKind};
+use policies::statistics::rule;
 
 use super::*;
 use crate::recorder::row::Micros;
@@ -111,4 +112,21 @@ fn a_fresh_start_forgets_counts_but_not_who_is_who() {
     assert_eq!(book.unsaved(true).len(), 1, "that nothing is known any more is saved too");
     book.add(&row("canary", Outcome::Ok));
     assert_eq!(exposures(&book), (0, 1));
+}
+
+#[test]
+fn what_had_begun_before_a_fresh_start_is_forgotten_too() {
+    let book = book(&["stable", "canary"]);
+    let begun = |count| {
+        book.with_known("int8", |known| {
+            known.count_begun(1, "canary", count);
+            let epoch = known.evidence.epochs().get(&1);
+            epoch.and_then(|epoch| epoch.variants.get(&1)).map_or(0, |tally| tally.begun)
+        })
+        .unwrap()
+    };
+    assert_eq!(begun(10), 10);
+    assert!(book.begin_anew("int8"));
+    assert_eq!(begun(10), 0);
+    assert_eq!(begun(13), 3);
 }

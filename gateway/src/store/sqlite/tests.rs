@@ -20,6 +20,7 @@ mod outcomes;
 mod feedback;
 mod faults;
 mod damage;
+mod evidence;
 mod crash;
 
 const BOOT: [u8; 16] = [7; 16];

@@ -13,7 +13,7 @@
 //! In reading order:
 //!
 //! * [`special`], [`mixture`]: the mathematics.
-//! * [`units`]: who had an event, each unit once. [`sample_ratio`]: do units arrive in the shares that were dealt?
+//! * [`sample_ratio`]: do units arrive in the shares that were dealt?
 //! * [`attribution`]: whose are the failures, given the shares? [`floor`]: are they many?
 //!   [`rule`]: both together, as a [`Verdict`].
 //! * [`rate`]: a rate with its interval, for showing.
@@ -26,7 +26,6 @@
 
 pub mod special;
 pub mod mixture;
-pub mod units;
 pub mod sample_ratio;
 pub mod attribution;
 pub mod floor;

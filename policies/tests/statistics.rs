@@ -10,7 +10,6 @@ use policies::statistics::attribution::{Against, Epoch, Table};
 use policies::statistics::rule::{Evidence, Reached, Rule};
 use policies::statistics::slowdown::{self, Judged, Mark, Side, slow_events};
 use policies::statistics::special::{phi, phi_inverse};
-use policies::statistics::units::{AFFECTED, First, Units};
 use policies::statistics::{Verdict, floor, threshold};
 
 /// SplitMix64: the same numbers for a seed for ever. Steele, Lea, Flood, OOPSLA 2014.
@@ -366,48 +365,4 @@ fn a_variant_that_is_as_fast_is_hardly_ever_called_slow() {
     });
     let mark = Mark::freeze(&so_far, &slowdown::P95).unwrap();
     assert!(mark.seconds() < 2.0 * CENTRE * sketch::GAMMA);
-}
-
-/// Law 7: a client that sends 30 % of the canary's requests and always fails does not roll back a
-/// release by itself, where units are sticky; counted by requests it would.
-#[test]
-fn one_noisy_client_does_not_breach_where_units_are_sticky() {
-    const CLIENTS: usize = 4000;
-    const SHARE: f64 = 0.05;
-    let run = |seed: u64| {
-        let mut chance = Chance(seed);
-        let in_canary: Vec<bool> = (0..CLIENTS).map(|_| chance.unit() < SHARE).collect();
-        let noisy = in_canary.iter().position(|is_in| *is_in).unwrap();
-        let in_all = in_canary.iter().filter(|is_in| **is_in).count();
-        let canary = in_all as f64;
-        let mut units = Units::new(AFFECTED);
-        let (mut by_unit, mut by_request) =
-            (Failures::new(0.20, Some(0.002), 0.05), Failures::new(0.20, Some(0.002), 0.05));
-        let mut requests = Epoch { pi: SHARE, treated: 0, control: 0 };
-        let (mut unit_breach, mut request_breach) = (false, false);
-        for round in 1..=20 {
-            for (client, &is_in) in in_canary.iter().enumerate() {
-                // 30 % of the canary's requests, in each round.
-                let sent = if client == noisy { in_all * 3 / 7 } else { 1 };
-                for _ in 0..sent {
-                    if client == noisy || chance.unit() < 0.01 {
-                        units.add(client as u64, First { epoch: 1, variant: u8::from(is_in) });
-                        requests.treated += u64::from(is_in);
-                        requests.control += u64::from(!is_in);
-                    }
-                }
-            }
-            let counts = units.counts();
-            let of = |variant| counts.get(&First { epoch: 1, variant }).copied().unwrap_or(0);
-            let affected = Epoch { pi: SHARE, treated: of(1), control: of(0) };
-            unit_breach |= by_unit.breached(&[affected], canary);
-            let sent = canary / 0.7 * f64::from(round);
-            request_breach |= by_request.breached(&[requests], sent);
-        }
-        (unit_breach, request_breach)
-    };
-    let runs: Vec<(bool, bool)> = (1..=20).map(run).collect();
-    assert!(runs.iter().all(|(_, by_request)| *by_request), "or there would be nothing to hold");
-    let by_unit = runs.iter().filter(|(by_unit, _)| *by_unit).count();
-    assert!(by_unit <= 1, "{by_unit} of {}", runs.len());
 }

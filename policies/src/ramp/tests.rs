@@ -394,6 +394,26 @@ fn a_pause_freezes_the_share_and_nothing_else() {
     assert_eq!(scene.until(20, (10, 10)).unwrap().0, Action::Widen);
 }
 
+/// Its time is over and only exposures were missing when it was paused: they come, and it stays.
+#[test]
+fn a_paused_step_that_has_become_due_does_not_go_on() {
+    let mut scene = in_step_2();
+    for _ in 0..12 {
+        scene.minute(20, (0, 0));
+        assert_eq!(scene.step(), None);
+    }
+    scene.hand(pause);
+    for _ in 0..3 {
+        scene.minute(1_000, (10, 10));
+        assert_eq!(scene.step(), None);
+    }
+    scene.at.drifted = true;
+    assert_eq!(scene.until(5, (10, 10)), None, "it is held already");
+    scene.at.drifted = false;
+    scene.hand(resume);
+    assert_eq!(scene.until(1, (10, 10)).unwrap().0, Action::Widen);
+}
+
 #[test]
 fn abort_and_promote_by_hand_end_a_ramp() {
     for (hand, share, status) in

@@ -34,6 +34,7 @@ mod shadow;
 mod experiments;
 mod ramps;
 mod access;
+mod console;
 mod admin;
 mod assignment;
 mod bad_input;

@@ -5,10 +5,13 @@ import { me, whoAmI } from "./api";
 import { begin as beginLive, watch } from "./live";
 import { begin as beginResources } from "./resource";
 import { begin as beginRouter, path } from "./router";
+import { begin as beginActs } from "./act";
+import { ToastPlace } from "./parts/floating";
 import { Shell } from "./parts/frame";
 import { SignIn, signIn, tokenOfLink } from "./pages/signin";
 import { Overview } from "./pages/overview";
 import { Experiments } from "./pages/experiments";
+import { ExperimentPage } from "./pages/experiment";
 import { Missing } from "./pages/missing";
 
 interface Page {
@@ -23,6 +26,11 @@ const EVERYTHING = "?since=10m&step=5";
 function page(at: string): Page {
   if (at === "/") return { live: EVERYTHING, title: "Overview", body: <Overview /> };
   if (at === "/experiments") return { live: EVERYTHING, title: "Experiments", body: <Experiments /> };
+  const experiment = /^\/experiments\/([^/]+)$/.exec(at)?.[1];
+  if (experiment !== undefined) {
+    const name = decodeURIComponent(experiment);
+    return { live: `?since=15m&experiment=${encodeURIComponent(name)}`, title: name, body: <ExperimentPage key={name} name={name} /> };
+  }
   return { live: EVERYTHING, title: "Nothing here", body: <Missing /> };
 }
 
@@ -36,7 +44,12 @@ function Console() {
   }, [who, shown.live, shown.title]);
   if (who === undefined) return null;
   if (who === null) return <SignIn />;
-  return <Shell>{shown.body}</Shell>;
+  return (
+    <>
+      <Shell>{shown.body}</Shell>
+      <ToastPlace />
+    </>
+  );
 }
 
 /** Finds out who is signed in, for as long as the gateway does not answer. */
@@ -51,6 +64,7 @@ async function identify(): Promise<void> {
 beginLive();
 beginResources();
 beginRouter();
+beginActs();
 render(<Console />, document.getElementById("console") ?? document.body);
 const token = tokenOfLink();
 void (token === null ? identify() : signIn(token));

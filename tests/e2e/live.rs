@@ -15,12 +15,13 @@ async fn watch(client: &Client, query: &str) -> Events {
     Events::of(stream)
 }
 
-/// Requests of so many users, one after the other.
-async fn requests(gateway: &Gateway, users: u32) {
+/// Requests of so many users, one after the other, and the client that made them.
+async fn requests(gateway: &Gateway, users: u32) -> Client {
     let client = gateway.client();
     for user in 0..users {
         answer_for(&client, &format!("user-{user}")).await;
     }
+    client
 }
 
 #[tokio::test]
@@ -47,7 +48,7 @@ async fn a_frame_a_second_tells_what_every_part_does_and_what_changed() {
         json!({"endpoints": 1, "serving": 1, "ejected": 0, "in_flight": 0})
     );
 
-    requests(&gateway, 100).await;
+    let connected = requests(&gateway, 100).await;
     gateway.anonymous().get("/nowhere").await;
     let mut seen = (0.0, 0.0, 0.0, 0.0);
     let busy = events
@@ -64,6 +65,7 @@ async fn a_frame_a_second_tells_what_every_part_does_and_what_changed() {
     assert!(route["p50"].as_f64().unwrap() > 0.0, "of the last ten seconds: {route}");
     assert!(route["p50"].as_f64() <= route["p99"].as_f64());
     assert!(busy["gateway"]["connections"].as_u64().unwrap() >= 1);
+    drop(connected);
 
     let put = gateway.set_weights("int8", json!({"canary": 30})).await;
     assert_eq!(put.status, 200);

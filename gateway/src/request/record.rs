@@ -9,14 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::request;
-use http_body::Body;
-use hyper::body::Incoming;
 use policies::outcome::{Flag, Outcome, RejectReason};
 use policies::usage::Usage;
 use routing::{Assignment, VariantId};
 use tokio::sync::oneshot;
 
-use crate::body::Source;
+use crate::body::{ClientBody, Source};
 use crate::clock;
 use crate::ids::{IdText, RequestId};
 use crate::names::Name;
@@ -43,7 +41,7 @@ pub struct Record {
     started: Instant,
     ahead: usize,
     /// The client's body, until somebody reads it.
-    pub body: Option<Incoming>,
+    pub body: Option<ClientBody>,
     /// The client's body, once somebody does.
     pub source: Option<Rc<Source>>,
     /// Whether the client waits for a `100 Continue`.
@@ -75,7 +73,7 @@ pub fn cut(text: &str, most: usize) -> &str {
 
 impl Record {
     /// Begins with the head.
-    pub fn open(cx: &Cx, head: &request::Parts, body: Incoming) -> Self {
+    pub fn open(cx: &Cx, head: &request::Parts, body: ClientBody) -> Self {
         let worker = &cx.worker;
         let wall = clock::unix_nanos();
         let id = RequestId::new(wall, fastrand::u64(..));
@@ -312,7 +310,7 @@ impl Record {
         }
         let drained = std::future::poll_fn(|cx| {
             loop {
-                match std::task::ready!(std::pin::Pin::new(&mut body).poll_frame(cx)) {
+                match std::task::ready!(body.poll_frame(cx)) {
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return std::task::Poll::Ready(()),
                 }

@@ -36,6 +36,7 @@ mod ramps;
 mod access;
 mod console;
 mod admin;
+mod live;
 mod assignment;
 mod bad_input;
 mod vectors;

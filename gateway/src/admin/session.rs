@@ -168,10 +168,11 @@ pub fn check_change(
 /// A page of another origin may not change anything here, nor sign anybody in.
 fn check_origin(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let scheme = if context.is_tls() { "https" } else { "http" };
     let host = text(header::HOST).unwrap_or("");
+    // In front of a listener on loopback a proxy may speak TLS.
+    let schemes: &[&str] = if context.is_tls() { &["https://"] } else { &["http://", "https://"] };
     let is_own = text(header::ORIGIN)
-        .and_then(|origin| origin.strip_prefix(scheme)?.strip_prefix("://"))
+        .and_then(|origin| schemes.iter().find_map(|scheme| origin.strip_prefix(scheme)))
         .is_some_and(|origin| origin.eq_ignore_ascii_case(host) && !host.is_empty());
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if is_own && site.is_none_or(|site| site == b"same-origin") {

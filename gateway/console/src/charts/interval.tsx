@@ -46,7 +46,7 @@ export function IntervalPlot({ at, control, ratio, fine, decided }: Props) {
           {inside && !decided && <path class="hole" d={`M${place(value)} 50h.01`} />}
         </g>
       </svg>
-      {known && beyond && <span class="tx arrow" style={{ left: "100%" }}>{Number.isFinite(to) && to < 1000 ? `▸ ${figures(to)}×` : "▸"}</span>}
+      {known && beyond && <span class="tx arrow right" style={{ left: "100%" }}>{from > HIGH ? `${figures(from)}× or more ▸` : Number.isFinite(to) && to < 1000 ? `${figures(to)}× ▸` : "▸"}</span>}
       {known && before && <span class="tx arrow" style={{ left: "0%" }}>◂</span>}
     </div>
   );

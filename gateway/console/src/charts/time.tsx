@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { frame, past } from "../live";
 import { hue } from "../parts/marks";
 import type { Column } from "../past";
+import { plain } from "../words/numbers";
 import { clock, minute, utc } from "../words/times";
 import { largest, pushApart, ticks, widen } from "./domain";
 
@@ -178,7 +179,7 @@ export function TimeChart({ id, title, unit, names, column, words, marks }: Prop
       </div>
       <div class="lined">
         <div class="canvas" role="img" aria-label={`${title}, ${unit}, last 15 minutes. Now: ${finding}.`} ref={box} />
-        {ticks(end).concat(0).map((tick) => <span key={tick} class="tx y" style={{ top: `${(1 - tick / (end || 1)) * 100}%` }}>{tick === 0 ? "0" : words(tick)}</span>)}
+        {ticks(end).concat(0).map((tick) => <span key={tick} class="tx y" style={{ top: `${(1 - tick / (end || 1)) * 100}%` }}>{plain(tick)}</span>)}
         {told.map((each, at) => (
           <span key={each.name} class="tx end" style={{ top: `${places[at]}%` }}>
             <span class={`sw ${hue(each.at)}`}>{each.name} {isUnder ? (under.values[each.at] === null || under.values[each.at] === undefined ? "–" : words(under.values[each.at]!)) : words(each.value ?? 0)}</span>

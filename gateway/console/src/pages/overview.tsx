@@ -74,8 +74,8 @@ function Figures() {
       <div class="fig"><div class="k">requests</div><div class="n"><Now of={(f) => perSecond(f.gateway.rate)} /></div><Spark column="rate" /></div>
       <div class="fig"><div class="k">failed</div><div class="n"><Now of={(f) => percent(f.gateway.failed)} /></div><Spark column="failed" /></div>
       <div class="fig"><div class="k">rejected by Weir</div><div class="n"><Now of={(f) => perSecond(f.gateway.rejected)} /></div><Spark column="rejected" /></div>
-      <div class="fig"><div class="k">under way</div><div class="n"><Now of={(f) => ({ number: grouped(f.gateway.in_flight), unit: "requests" })} /></div></div>
-      <div class="fig"><div class="k">clients</div><div class="n"><Now of={(f) => ({ number: grouped(f.gateway.connections), unit: "connections" })} /></div></div>
+      <div class="fig"><div class="k">requests under way</div><div class="n"><Now of={(f) => ({ number: grouped(f.gateway.in_flight), unit: "" })} /></div></div>
+      <div class="fig"><div class="k">client connections</div><div class="n"><Now of={(f) => ({ number: grouped(f.gateway.connections), unit: "" })} /></div></div>
     </section>
   );
 }

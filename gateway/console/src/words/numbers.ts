@@ -37,6 +37,11 @@ export function figures(value: number, figures = 2): string {
   return Math.abs(rounded) >= 1000 ? grouped(rounded) : signed(rounded.toFixed(Math.min(shown, 12)));
 }
 
+/** The same without zeros at the end: for the numbers of an axis. */
+export function plain(value: number): string {
+  return figures(value, 3).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+}
+
 /** A forecast: rounded up to two figures, `1,900`. */
 export function about(value: number): string {
   if (value <= 0) return "0";

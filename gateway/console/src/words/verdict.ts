@@ -161,7 +161,7 @@ export function verdictOf(key: string, compared: Compared, of: VariantResult, co
     case "too_early": {
       const isFeedback = key.startsWith("feedback:");
       const answers = isFeedback ? of.metrics[key.slice(9)]?.count ?? 0 : 1;
-      const nothing = answers === 0 ? "nobody sends feedback" : "nothing shown either way";
+      const nothing = answers === 0 ? "nobody sends feedback" : "not decided yet";
       return { sign: "early", word: "too early", sentence: tooEarly(compared.needed, isFeedback ? null : rate, nothing, isFeedback ? "answers" : "requests") };
     }
   }

@@ -117,7 +117,8 @@ impl Ramp {
     /// What a look found.
     pub(super) fn saw(&mut self, state: &State, judged: Vec<Judgement>, exposures: u64, now: u64) {
         self.exposures = exposures.saturating_sub(state.exposures_before);
-        if !state.is_over() {
+        // The look that ends it shows why; after that nothing is added.
+        if !self.state.is_over() {
             self.series.add(now, &judged);
             self.judged = judged;
         }

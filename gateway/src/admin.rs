@@ -22,6 +22,7 @@ pub mod error;
 pub mod extract;
 pub mod idempotency;
 pub mod rates;
+pub mod live;
 pub mod health;
 pub mod status;
 pub mod experiments;
@@ -51,6 +52,8 @@ pub struct Inner {
     pub admin: SocketAddr,
     /// Rates of the last seconds.
     pub rates: rates::Rates,
+    /// Who watches, and what was there lately.
+    pub live: live::Live,
     /// Answers to repeated requests.
     pub answers: idempotency::Answers,
     /// Start of the process, seconds since 1970.
@@ -85,6 +88,7 @@ impl Context {
             edge,
             admin,
             rates: rates::Rates::default(),
+            live: live::Live::default(),
             answers: idempotency::Answers::default(),
             started_unix: crate::clock::unix_seconds(),
             spans,
@@ -116,7 +120,7 @@ pub async fn serve(
     context: Context,
 ) {
     let sampling = context.clone();
-    tokio::spawn(async move { rates::keep_sampling(&sampling).await });
+    tokio::spawn(async move { live::keep_telling(&sampling).await });
     let app = router(context).into_make_service_with_connect_info::<listener::Peer>();
     let served = axum::serve(listener::AdminListener::new(tcp, tls), app).await;
     if let Err(error) = served {
@@ -128,6 +132,7 @@ pub async fn serve(
 fn router(context: Context) -> Router {
     let api = Router::new()
         .route("/status", get(status::status))
+        .route("/live", get(live::live))
         .route("/routes", get(status::routes))
         .route("/backends", get(status::backends))
         .route("/shadows", get(status::shadows))

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::plan::Plan;
 use crate::evidence::Watched;
 use crate::live::{Actor, LiveExperiment};
+use crate::news::{Kind, News};
 use crate::store::thread::StoreHandle;
 use crate::store::{RampStep, Source, State as Running, StoreError};
 use crate::telemetry::events;
@@ -198,7 +199,7 @@ impl Control {
         actor: &Actor,
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
-        let seen = decision.from_revision;
+        let (seen, said_why) = (decision.from_revision, reason.clone());
         if decision.fresh {
             next.told.from = seen + 1;
             next.series.clear();
@@ -257,6 +258,13 @@ impl Control {
             |live| next.told.share(live),
         );
         events::ramp_decided(experiment, &next, &decision, (action, why), share, &in_words);
+        let revision = done.as_ref().map_or(decision.from_revision, |live| live.revision);
+        self.shared.news.tell(News {
+            experiment: Some(experiment.to_owned()),
+            revision: Some(revision),
+            reason: said_why,
+            ..News::now(Kind::Ramp, format!("ramp.{action}"), &actor.name, in_words.clone())
+        });
         let of = (experiment.to_owned(), action, why);
         *self.counts.lock().entry(of).or_default() += 1;
         next.in_doubt = false;

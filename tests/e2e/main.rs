@@ -35,6 +35,7 @@ mod experiments;
 mod ramps;
 mod access;
 mod admin;
+mod live;
 mod assignment;
 mod bad_input;
 mod vectors;

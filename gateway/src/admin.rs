@@ -29,7 +29,8 @@ pub mod health;
 pub mod status;
 pub mod experiments;
 pub mod keys;
-pub mod records;
+pub mod requests;
+pub mod audit;
 pub mod ramps;
 pub mod results;
 
@@ -157,9 +158,9 @@ fn router(context: Context) -> Router {
         .route("/experiments/{experiment}/ramp", get(ramps::show).post(ramps::start))
         .route("/experiments/{experiment}/ramp/{hand}", post(ramps::hand))
         .route("/experiments/{experiment}/results", get(results::results))
-        .route("/requests", get(records::requests))
-        .route("/requests/{id}", get(records::request))
-        .route("/audit", get(records::audit))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::show))
+        .route("/audit", get(audit::list))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke));
     Router::new()

@@ -36,7 +36,7 @@ mod series;
 pub mod words;
 
 pub use hand::{HandFault, Told as Start};
-pub use kept::{Ramp, Told};
+pub use kept::{Made, Ramp, Told};
 pub use series::Point;
 
 /// How often ramps are looked at.
@@ -205,7 +205,9 @@ impl Control {
             next.series.clear();
         }
         next.number = before.number + 1;
-        let said = serde_json::to_value(&decision).unwrap_or_default();
+        let made = Made { variant: next.told.variant.clone(), decision };
+        let said = serde_json::to_value(&made).unwrap_or_default();
+        let decision = made.decision;
         let mut shares = Vec::new();
         shares.extend(decision.share.map(|share| (next.told.variant.clone(), share)));
         if let (Some(cell), Some(share)) = (&next.told.control_cell, decision.control_share) {
@@ -267,7 +269,7 @@ impl Control {
         *self.counts.lock().entry(of).or_default() += 1;
         next.in_doubt = false;
         next.saved_at = decision.at;
-        next.decided(decision);
+        next.decided(Made { variant: next.told.variant.clone(), decision });
         self.put(experiment, next);
         done
     }

@@ -37,6 +37,7 @@ mod access;
 mod console;
 mod admin;
 mod live;
+mod requests;
 mod assignment;
 mod bad_input;
 mod vectors;

@@ -19,6 +19,11 @@ interface Place {
 const PLACES: Place[] = [
   { to: "/", name: "Overview" },
   { to: "/experiments", name: "Experiments" },
+  { to: "/requests", name: "Requests" },
+  { to: "/backends", name: "Backends" },
+  { to: "/audit", name: "Audit", needs: "audit:read" },
+  { to: "/keys", name: "Keys", needs: "keys:manage" },
+  { to: "/gateway", name: "Gateway" },
 ];
 
 export function signOut(): void {

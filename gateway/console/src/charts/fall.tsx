@@ -75,7 +75,7 @@ export function Fall({ experiment, names, dealt }: { experiment: string; names: 
     const place = Math.max(0, now - mark.at);
     const below = place < WORDS;
     const hasRoom = (below ? place : place - WORDS) >= taken;
-    if (hasRoom) taken = below ? place + WORDS : place;
+    taken = Math.max(taken, hasRoom && below ? place + WORDS : place);
     return { ...mark, place, below, hasRoom };
   });
   const newest = marks[0];

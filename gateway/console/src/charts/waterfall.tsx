@@ -8,7 +8,7 @@ interface Lane {
   name: string;
   begin: number;
   end: number;
-  kind: "weir" | "wait" | "stream" | "fail" | "client";
+  kind: "own" | "wait" | "stream" | "fail" | "client";
   note?: string;
 }
 
@@ -57,11 +57,11 @@ export function Waterfall({ phases, attempts, hue }: { phases: readonly Phase[];
   const inside: Lane[] = phases.filter((phase) => phase.of === "gateway").map((phase) => {
     const begin = at;
     at += phase.end - phase.begin;
-    return { name: NAMES[phase.phase] ?? phase.phase, begin, end: at, kind: "weir" };
+    return { name: NAMES[phase.phase] ?? phase.phase, begin, end: at, kind: "own" };
   });
   const first = Math.min(0, ...phases.map((phase) => phase.begin));
   const last = Math.max(1, ...phases.map((phase) => phase.end));
-  const all: Lane = { name: "Weir, all", begin: 0, end: at, kind: "weir" };
+  const all: Lane = { name: "Weir, all", begin: 0, end: at, kind: "own" };
   const magnified = roundUp(at);
   return (
     <div class={`wf ${hue}`} role="group" aria-label={`Waterfall: ${said(latency(last / 1e6))} in all, ${said(latency(at / 1e6))} of it inside Weir`}>

@@ -62,7 +62,7 @@ interface Placed {
 function Pictures({ rows, placed, picked }: { rows: readonly Row[]; placed: Placed; picked: string | null }) {
   const dated = rows.map((row) => ({ row, at: endedAt(row), at0: placed.place(row.experiment, row.variant) }));
   const to = dated[0]?.at ?? now.value;
-  const from = Math.min(dated.at(-1)?.at ?? to - 60, to - 10);
+  const from = Math.min(dated.at(-1)?.at ?? to - 60, to - 1);
   const x = (at: number) => ((at - from) / (to - from)) * 1000;
   const failed = dated.filter(({ row }) => isFailure(row));
   const variants = [...new Set(dated.map(({ row }) => row.variant ?? "no variant"))].sort((a, b) => placed.order.indexOf(a) - placed.order.indexOf(b)).slice(0, 6);
@@ -154,7 +154,7 @@ export function Requests({ id }: { id: string | null }) {
                 <table class="reqs">
                   <thead><tr><th scope="col">ended</th><th scope="col">variant</th><th scope="col">outcome</th><th scope="col" class="num m-no">status</th><th scope="col" class="num m-no">first byte</th><th scope="col" class="num">total</th><th scope="col" class="num m-no">tokens in → out</th><th scope="col" class="num m-no">tries</th></tr></thead>
                   <tbody>
-                    {seen.rows.slice(0, 100).map((row) => (
+                    {seen.rows.slice(0, 50).map((row) => (
                       <tr key={row.request_id} class={row.request_id === id ? "pick" : ""}>
                         <td><a href={link(row)} aria-current={row.request_id === id ? "true" : undefined}>{clock(endedAt(row))}<span class="qq">.{String(Math.floor((endedAt(row) % 1) * 1000)).padStart(3, "0")}</span></a></td>
                         <td>{row.variant ? <Swatch at={placed.place(row.experiment, row.variant)} name={row.variant} /> : <span class="qq">–</span>}</td>
@@ -169,7 +169,7 @@ export function Requests({ id }: { id: string | null }) {
                   </tbody>
                 </table>
               </div>
-              {seen.rows.length > 100 && <p class="s qq more">100 of {grouped(seen.rows.length)} are listed, all are drawn. Narrow what is looked for to see others.</p>}
+              {seen.rows.length > 50 && <p class="s qq more">The newest 50 of {grouped(seen.rows.length)} are listed, all are drawn. Narrow what is looked for to see others.</p>}
             </>
           )}
         </div>

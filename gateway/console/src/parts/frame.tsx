@@ -145,6 +145,8 @@ export function Shell({ children }: { children: ComponentChildren }) {
     // Whoever follows a link with the keyboard stands at the beginning of the new page.
     if (first.current) first.current = false;
     else main.current?.focus({ preventScroll: true });
+    // On a phone the place may lie outside of what is seen of the row of places.
+    document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [path.value]);
   return (
     <>

@@ -7,9 +7,10 @@ import { Swatch, Time, Trouble, Waiting, hue } from "../../parts/marks";
 import { NB, bytes, grouped, latency, said, shareOf } from "../../words/numbers";
 import { type Told, isFailure, outcomeWords } from "./row";
 
+/** Words of assignment reasons, as telemetry has them. */
 const REASONS: Record<string, string> = {
-  split: "Dealt by the split", target: "Sent by a target, before the split", override: "Forced by a header, before the split",
-  no_unit: "No unit was present, so control served", holdout: "Held out of every experiment", layer: "Outside this experiment’s part of its layer",
+  split: "Dealt by the split", targeting_match: "Sent by a target, before the split", override: "Forced by a header, before the split", static: "One variant has every bucket, so nothing was dealt",
+  default: "No unit was named, so control served", holdout: "Held out of every experiment", outside: "Outside this experiment’s part of its layer", disabled: "The experiment was stopped", none: "Its route has no experiment",
 };
 
 function Why({ of, at }: { of: Told; at: number }) {
@@ -32,7 +33,7 @@ function Why({ of, at }: { of: Told; at: number }) {
           <b style={{ left: `${decision.bucket / 100}%` }}>▴</b>
         </div>
       )}
-      <p class="s q">{reason}{decision.revision > 0 ? ` at revision ${decision.revision}` : ""}. {decision.reason === "split" && "The same unit gets the same variant until the split moves it."} {decision.eligible === false && "It is no evidence."}</p>
+      <p class="s q">{reason}{decision.revision > 0 ? `, at revision ${decision.revision}` : ""}. {decision.reason === "split" && "The same unit gets the same variant until the split moves it."} {decision.eligible === false && "It is no evidence."}</p>
       {decision.served && decision.served !== decision.variant && <p class="s q">Assigned {decision.variant}, served by <b>{decision.served}</b>.</p>}
     </>
   );

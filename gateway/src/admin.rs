@@ -14,6 +14,7 @@ use axum::routing::{delete, get, post, put};
 use crate::change::Changes;
 use crate::control::Control;
 use crate::store::thread::StoreHandle;
+use crate::webhooks::Webhooks;
 use crate::worker::Shared;
 
 pub mod listener;
@@ -29,6 +30,7 @@ pub mod keys;
 pub mod records;
 pub mod ramps;
 pub mod results;
+pub mod webhooks;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Inner {
     pub answers: idempotency::Answers,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
+    /// Whom decisions are told.
+    pub webhooks: Arc<Webhooks>,
     /// How sending spans went, where they are sent.
     pub spans: Option<Arc<crate::telemetry::traces::SpanCounts>>,
 }
@@ -70,7 +74,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// For one process.
     pub fn new(
-        (changes, control): (Arc<Changes>, Arc<Control>),
+        (changes, control, webhooks): (Arc<Changes>, Arc<Control>, Arc<Webhooks>),
         shared: Arc<Shared>,
         store: StoreHandle,
         edge: SocketAddr,
@@ -87,6 +91,7 @@ impl Context {
             rates: rates::Rates::default(),
             answers: idempotency::Answers::default(),
             started_unix: crate::clock::unix_seconds(),
+            webhooks,
             spans,
         }))
     }
@@ -144,6 +149,8 @@ fn router(context: Context) -> Router {
         .route("/requests", get(records::requests))
         .route("/requests/{id}", get(records::request))
         .route("/audit", get(records::audit))
+        .route("/webhooks", get(webhooks::list))
+        .route("/webhooks/{name}/test", post(webhooks::test))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke));
     Router::new()

@@ -165,8 +165,11 @@ impl Webhooks {
     pub async fn test(&self, name: &str, actor: &Actor) -> Result<Tested, TestFault> {
         let missing = || TestFault::Missing(name.to_owned());
         let webhook = self.planned(name).ok_or_else(missing)?;
-        let (_, hook) =
-            self.all().into_iter().find(|(each, _)| each.name == webhook.name).ok_or_else(missing)?;
+        let (_, hook) = self
+            .all()
+            .into_iter()
+            .find(|(each, _)| each.name == webhook.name)
+            .ok_or_else(missing)?;
         let mut random = [0; 32];
         crate::ids::random(&mut random)
             .map_err(|error| StoreError::Unavailable(format!("no random numbers: {error}")))?;

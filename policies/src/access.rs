@@ -329,7 +329,8 @@ mod tests {
             &["experiment:stop", "experiment:undo"],
         ]
         .concat();
-        let operator = [&experimenter[..], &["keys:manage", "drain", "log_level", "webhook:test"]].concat();
+        let operator =
+            [&experimenter[..], &["keys:manage", "drain", "log_level", "webhook:test"]].concat();
         let auditor = vec!["read", "audit:read"];
         let admin = Permission::ALL.map(Permission::as_str).to_vec();
 

@@ -33,6 +33,8 @@ mod failure_links;
 mod shadow;
 mod experiments;
 mod ramps;
+mod webhooks;
+mod webhook_alerts;
 mod access;
 mod admin;
 mod assignment;

@@ -14,8 +14,8 @@ use super::status::items;
 use super::{Context, to_the_end};
 use crate::clock;
 use crate::config::plan::Webhook;
-use crate::webhooks::{Answer, Hook, TestFault, Tested};
 use crate::webhooks::post::{DEAD, RESULTS};
+use crate::webhooks::{Answer, Hook, TestFault, Tested};
 
 impl From<TestFault> for ApiError {
     fn from(fault: TestFault) -> Self {

@@ -124,7 +124,8 @@ fn warnings(status: &Value) -> Vec<(Tone, String)> {
     for webhook in reading::list(status, "webhooks") {
         let Some(why) = webhooks::failure(webhook) else { continue };
         let name = reading::text(webhook, "name").unwrap_or("?");
-        let waiting = reading::whole(webhook, "pending").map_or_else(|| "?".to_owned(), words::count);
+        let waiting =
+            reading::whole(webhook, "pending").map_or_else(|| "?".to_owned(), words::count);
         out.push((
             Tone::Warn,
             format!("! webhook {name} takes no messages, {waiting} wait: {why}"),

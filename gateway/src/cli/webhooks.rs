@@ -94,9 +94,8 @@ pub(crate) fn test(
         console.json(&answer.body);
         return Ok(());
     }
-    let took = reading::number(&answer.json, "took").map_or_else(String::new, |took| {
-        format!(" in {}", words::latency(took))
-    });
+    let took = reading::number(&answer.json, "took")
+        .map_or_else(String::new, |took| format!(" in {}", words::latency(took)));
     let status = reading::whole(&answer.json, "status").unwrap_or(0);
     let id = reading::text(&answer.json, "id").unwrap_or("?");
     let text = format!("{name} took the test{took}: answered {status}, message {id}");

@@ -308,7 +308,10 @@ secret = "env:HOOK"
     let loaded = load_text(folder.path(), text).unwrap();
     let said: Vec<String> = loaded.notices.iter().map(|notice| notice.what.clone()).collect();
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[1].ends_with("the secret in \"secrets/llama\" has fewer than 24 bytes"), "{said:?}");
+    assert!(
+        said[1].ends_with("the secret in \"secrets/llama\" has fewer than 24 bytes"),
+        "{said:?}"
+    );
     assert!(said[0].starts_with("server.tls.certificates: the certificate in "), "{said:?}");
     assert!(
         said[0].contains("tls/old.pem\" expired ") && said[0].ends_with(" days ago"),

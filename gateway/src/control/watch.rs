@@ -50,9 +50,9 @@ impl Watch {
 
     /// A ramp begins: its guardrails are judged anew.
     pub(super) fn begins(&self, experiment: &str) {
-        self.told.lock().retain(|(event, of, _)| {
-            *event != Event::GuardrailBreached || of != experiment
-        });
+        self.told
+            .lock()
+            .retain(|(event, of, _)| *event != Event::GuardrailBreached || of != experiment);
     }
 }
 
@@ -134,7 +134,8 @@ impl Control {
             if self.watch.told.lock().contains(&told) {
                 continue;
             }
-            let reason = format!("guardrail {metric} of {variant} is breached; it is observed only");
+            let reason =
+                format!("guardrail {metric} of {variant} is breached; it is observed only");
             let mut members = Map::new();
             members.insert("variant".into(), variant.into());
             members.insert("metric".into(), metric.into());
@@ -167,7 +168,11 @@ impl Numbers {
     fn of(known: &Known) -> Self {
         let (expected, observed) = arrivals(&known.evidence, known.variants().len());
         let numbers = known.variants().iter().zip(expected).zip(observed);
-        Self(numbers.map(|((name, expected), observed)| (name.clone(), expected, observed)).collect())
+        Self(
+            numbers
+                .map(|((name, expected), observed)| (name.clone(), expected, observed))
+                .collect(),
+        )
     }
 
     fn words(&self) -> String {

@@ -26,7 +26,8 @@ const STORE_AWAY: Duration = Duration::from_secs(1);
 /// The wait after `tries` failures: doubled each time and bounded, less up to a half by chance
 /// (`random`, from 0 to 1), so that many gateways do not come back at the same moment.
 fn wait(tries: u32, random: f64) -> Duration {
-    let doubled = FIRST.saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
+    let doubled =
+        FIRST.saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(LONGEST).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -156,13 +157,7 @@ fn body(webhook: &Webhook, message: &Message) -> Option<String> {
 }
 
 /// What becomes of a message that met `answer` at `now` (microseconds since 1970).
-fn became(
-    webhook: &Webhook,
-    message: &Message,
-    answer: &Answer,
-    now: i64,
-    random: f64,
-) -> Tried {
+fn became(webhook: &Webhook, message: &Message, answer: &Answer, now: i64, random: f64) -> Tried {
     let why = answer.why();
     if matches!(answer, Answer::Taken(_)) {
         return Tried::Delivered;

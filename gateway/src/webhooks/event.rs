@@ -127,7 +127,10 @@ mod tests {
         };
         assert_eq!(of("ramp.hold"), Some(vec!["ramp.hold"]));
         assert_eq!(of("ramp.*").map(|names| names.len()), Some(8));
-        assert_eq!(of("sample_ratio.*"), Some(vec!["sample_ratio.mismatch", "sample_ratio.cleared"]));
+        assert_eq!(
+            of("sample_ratio.*"),
+            Some(vec!["sample_ratio.mismatch", "sample_ratio.cleared"])
+        );
         assert_eq!(of("*").map(|names| names.len()), Some(Event::ALL.len()));
         for nothing in ["", "ramp", "ramp.", "ramp*", "ram*", "*.hold", ".*", "Ramp.hold", "**"] {
             assert_eq!(of(nothing), None, "{nothing}");

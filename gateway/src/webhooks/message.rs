@@ -194,12 +194,31 @@ pub(super) mod tests {
         assert_eq!(
             order,
             [
-                "id", "event", "at", "instance", "version", "experiment", "variant", "revision",
-                "before", "after", "reason", "by", "ramp", "evidence", "audit"
+                "id",
+                "event",
+                "at",
+                "instance",
+                "version",
+                "experiment",
+                "variant",
+                "revision",
+                "before",
+                "after",
+                "reason",
+                "by",
+                "ramp",
+                "evidence",
+                "audit"
             ]
         );
-        assert_eq!(told["after"], json!({ "revision": 5, "state": "running", "weights": { "stable": 100, "canary": 0 } }));
-        assert_eq!(told["ramp"], json!({ "action": "roll_back", "reason": "breached", "share": 0 }));
+        assert_eq!(
+            told["after"],
+            json!({ "revision": 5, "state": "running", "weights": { "stable": 100, "canary": 0 } })
+        );
+        assert_eq!(
+            told["ramp"],
+            json!({ "action": "roll_back", "reason": "breached", "share": 0 })
+        );
         assert_eq!(told["evidence"]["guardrails"][1]["metric"], "aborted");
         let told = body("ab", 9, Event::GuardrailBreached, &row);
         assert_eq!((&told["metric"], &told["variant"]), (&json!("failed"), &json!("canary")));

@@ -128,7 +128,12 @@ async fn ask(webhook: &Webhook, id: &str, body: Bytes, now: i64) -> Result<Statu
 }
 
 /// The message as it is sent.
-fn request(webhook: &Webhook, id: &str, body: Bytes, now: i64) -> Result<Request<Full<Bytes>>, String> {
+fn request(
+    webhook: &Webhook,
+    id: &str,
+    body: Bytes,
+    now: i64,
+) -> Result<Request<Full<Bytes>>, String> {
     let value = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, webhook.url.authority.clone());
@@ -159,12 +164,8 @@ async fn connected(webhook: &Webhook) -> Result<Stream, String> {
         .map_err(|why| format!("{host} {why}"))?;
     let mut why = format!("{host} leads to no address");
     for address in found.into_iter().map(|ip| SocketAddr::new(ip, endpoint.port)) {
-        let destination = Destination {
-            address,
-            scheme: endpoint.scheme,
-            host,
-            tls: webhook.tls.as_ref(),
-        };
+        let destination =
+            Destination { address, scheme: endpoint.scheme, host, tls: webhook.tls.as_ref() };
         match connect::stream(&destination, true).await {
             Ok((stream, _)) => return Ok(stream),
             Err(error) => why = told(address, &error),

@@ -73,7 +73,8 @@ impl Check<'_> {
             let mend = "leave it out to keep the model of the request";
             self.problem(&model.span, format!("{label}: model is empty"), mend);
         }
-        let owner = Owner { path: &["backends"], place: "the backend", asks: "the backend's credential" };
+        let owner =
+            Owner { path: &["backends"], place: "the backend", asks: "the backend's credential" };
         let credential = self.credential(&label, credential, credential_header, &owner);
         let health = health.map(|health| self.probe(&label, &name.value, health));
         let tls = self.backend_tls(&label, &endpoints, tls);

@@ -81,11 +81,8 @@ impl Check<'_> {
         let endpoints: Vec<Endpoint> = url.iter().map(|url| url.endpoint.clone()).collect();
         let events = self.required(events, &label, &PATH, "events", &span, "[\"ramp.*\"]");
         let events = events.map(|events| self.events(&label, &events)).unwrap_or_default();
-        let owner = Owner {
-            path: &PATH,
-            place: "the receiver",
-            asks: "what the receiver asks for",
-        };
+        let owner =
+            Owner { path: &PATH, place: "the receiver", asks: "what the receiver asks for" };
         let name = name.map_or_else(|| default_name(url.as_ref(), names), |name| name.value);
         Webhook {
             events,
@@ -146,7 +143,11 @@ impl Check<'_> {
     fn events(&mut self, label: &str, written: &At<OneOrMany>) -> Events {
         let mut events = Events::default();
         if written.value.0.is_empty() && self.present(&PATH) {
-            self.problem(&written.span, format!("{label} asks for no event"), "write events = [\"*\"]");
+            self.problem(
+                &written.span,
+                format!("{label} asks for no event"),
+                "write events = [\"*\"]",
+            );
         }
         for pattern in &written.value.0 {
             if events.add(&pattern.value) {
@@ -156,7 +157,8 @@ impl Check<'_> {
             let span = if pattern.span.is_empty() { &written.span } else { &pattern.span };
             let patterns = event::patterns();
             let mut mend = String::new();
-            if let Some(guess) = value::closest(&pattern.value, patterns.iter().map(String::as_str)) {
+            if let Some(guess) = value::closest(&pattern.value, patterns.iter().map(String::as_str))
+            {
                 mend = format!("did you mean {guess:?}?\n");
             }
             mend.push_str("events: ");
@@ -185,7 +187,11 @@ impl Check<'_> {
         };
         if list.is_empty() || list.len() > MOST_SECRETS {
             let what = format!("{label}: it has {} secrets", list.len());
-            self.problem(&at, what, format!("from 1 to {MOST_SECRETS}: the new one, and old ones for a while"));
+            self.problem(
+                &at,
+                what,
+                format!("from 1 to {MOST_SECRETS}: the new one, and old ones for a while"),
+            );
         }
         let mut secrets = Vec::new();
         for written in list {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::changes::to_json;
 use super::{Fault, count, damaged, int};
-use crate::store::outbox::{MOST_DEAD, MOST_WAITING, Message, Outbox, Subscriber, Tried};
 use crate::store::AuditRow;
+use crate::store::outbox::{MOST_DEAD, MOST_WAITING, Message, Outbox, Subscriber, Tried};
 use crate::webhooks::alert::{self as alerts, Alert, Effects};
 use crate::webhooks::{Event, message};
 
@@ -155,9 +155,7 @@ pub(super) fn look(connection: &Connection, webhook: &str, now: i64) -> Result<O
         )?
         .query_row([webhook], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let dead = connection
-        .prepare_cached(
-            "SELECT count(*) FROM outbox WHERE webhook = ?1 AND dead_at IS NOT NULL",
-        )?
+        .prepare_cached("SELECT count(*) FROM outbox WHERE webhook = ?1 AND dead_at IS NOT NULL")?
         .query_row([webhook], |row| row.get(0))?;
     let mut statement = connection.prepare_cached(
         "SELECT audit, event, body, is_alerts, at, tries, due, refused, why FROM outbox

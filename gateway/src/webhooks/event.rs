@@ -141,6 +141,26 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_the_events_as_declared() {
+        let table: String =
+            Event::ALL.iter().map(|event| format!("| `{event}` | {} |\n", event.what())).collect();
+        let table = format!("| event | what happened |\n|---|---|\n{table}");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/webhooks.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = text.split_once("<!-- events: generated -->\n").unwrap();
+        let (written, after) = rest.split_once("<!-- end -->").unwrap();
+        if std::env::var_os("WEIR_WRITE_DOCS").is_some() {
+            let text = format!("{before}<!-- events: generated -->\n{table}<!-- end -->{after}");
+            std::fs::write(path, text).unwrap();
+        } else {
+            assert_eq!(
+                written, table,
+                "run this test with WEIR_WRITE_DOCS=1 and look at the change"
+            );
+        }
+    }
+
+    #[test]
     fn names_are_told_apart() {
         for event in Event::ALL {
             assert_eq!(Event::named(event.as_str()), Some(*event));

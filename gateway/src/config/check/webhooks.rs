@@ -24,6 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_TIMEOUT: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const PATH: [&str; 1] = ["webhooks"];
+const MAKE_ONE: &str = "`echo whsec_$(openssl rand -base64 32)` makes one";
 const ALERTS: &str = "/api/v2/alerts";
 /// Labels that alerts have by themselves.
 const OWN_LABELS: [&str; 6] =
@@ -179,8 +180,10 @@ impl Check<'_> {
         let Some(At { span: at, value: OneOrMany(list) }) = written else {
             if !takes_alerts && self.present(&PATH) {
                 let what = format!("{label}: \"secret\" is missing");
-                let mend = "add secret = \"env:NAME\" or \"file:PATH\": the receiver knows by it that a \
-                            message is ours; `openssl rand -hex 32` makes one";
+                let mend = format!(
+                    "add secret = \"env:NAME\" or \"file:PATH\": the receiver knows by it that a \
+                     message is ours; {MAKE_ONE}"
+                );
                 self.problem(span, what, mend);
             }
             return Vec::new();
@@ -206,17 +209,14 @@ impl Check<'_> {
                     if secret.is_short {
                         let what =
                             format!("{label}: the secret in {place} has fewer than {SHORT} bytes");
-                        self.notice(
-                            &written.span,
-                            what,
-                            "a longer one is harder to guess; `openssl rand -hex 32` makes one",
-                        );
+                        let mend = format!("a longer one is harder to guess; {MAKE_ONE}");
+                        self.notice(&written.span, what, mend);
                     }
                     secrets.push(secret);
                 }
                 Err(reason) => {
                     let what = format!("{label}: the secret in {place} cannot be used: {reason}");
-                    let mend = "\"whsec_\" and base64, or any other text; `openssl rand -hex 32` makes one";
+                    let mend = format!("\"whsec_\" and base64, or any other text; {MAKE_ONE}");
                     self.problem(&written.span, what, mend);
                 }
             }

@@ -23,6 +23,7 @@ pub mod error;
 pub mod extract;
 pub mod idempotency;
 pub mod rates;
+pub mod live;
 pub mod health;
 pub mod status;
 pub mod experiments;
@@ -53,6 +54,8 @@ pub struct Inner {
     pub admin: SocketAddr,
     /// Rates of the last seconds.
     pub rates: rates::Rates,
+    /// Who watches, and what was there lately.
+    pub live: live::Live,
     /// Answers to repeated requests.
     pub answers: idempotency::Answers,
     /// Start of the process, seconds since 1970.
@@ -89,6 +92,7 @@ impl Context {
             edge,
             admin,
             rates: rates::Rates::default(),
+            live: live::Live::default(),
             answers: idempotency::Answers::default(),
             started_unix: crate::clock::unix_seconds(),
             webhooks,
@@ -121,7 +125,7 @@ pub async fn serve(
     context: Context,
 ) {
     let sampling = context.clone();
-    tokio::spawn(async move { rates::keep_sampling(&sampling).await });
+    tokio::spawn(async move { live::keep_telling(&sampling).await });
     let app = router(context).into_make_service_with_connect_info::<listener::Peer>();
     let served = axum::serve(listener::AdminListener::new(tcp, tls), app).await;
     if let Err(error) = served {
@@ -133,6 +137,7 @@ pub async fn serve(
 fn router(context: Context) -> Router {
     let api = Router::new()
         .route("/status", get(status::status))
+        .route("/live", get(live::live))
         .route("/routes", get(status::routes))
         .route("/backends", get(status::backends))
         .route("/shadows", get(status::shadows))

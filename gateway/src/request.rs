@@ -6,9 +6,9 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Response, request};
 
+use crate::body::ClientBody;
 use crate::request::find_route::Place;
 use crate::server::conn::Conn;
 use crate::worker::{Taken, Worker};
@@ -46,8 +46,7 @@ pub struct Cx {
 }
 
 /// Answers one request. Never fails: whatever goes wrong becomes a response in `rejection`.
-pub async fn handle(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
-    let (head, body) = request.into_parts();
+pub async fn handle(cx: Cx, head: request::Parts, body: ClientBody) -> Response<ResponseBody> {
     let mut record = Record::open(&cx, &head, body);
     let response = match answer(&cx, head, &mut record).await {
         Ok(response) => response.into_response(&cx, record),
@@ -97,6 +96,7 @@ async fn answer(
         Place::Feedback => return Box::pin(feedback::take(cx, caller, record)).await,
     };
     let route = &cx.snapshot.routes[place];
+    record.found(place);
     let places = admit::admit(cx, route, caller)?;
     record.inspect = caller.role.allows(policies::Permission::ExperimentInspect);
     record.admitted(cx, place, places);

@@ -37,6 +37,7 @@ mod webhooks;
 mod webhook_alerts;
 mod access;
 mod admin;
+mod live;
 mod assignment;
 mod bad_input;
 mod vectors;

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::header;
-use http_body::Body;
 use policies::peek;
 
 use crate::body::{BodyFault, BodyLimits, Source};

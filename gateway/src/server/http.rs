@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 
 use crate::backends::connect::Local;
+use crate::body::ClientBody;
 use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::{Conn, Kick};
 use crate::server::edge_io::EdgeIo;
@@ -59,11 +60,12 @@ impl Service<Request<Incoming>> for Edge {
             self.conn.draining.set(true);
             self.conn.wake();
         }
+        let (head, body) = request.into_parts();
         let cx = Cx { worker: Rc::clone(&self.worker), conn: Rc::clone(&self.conn), snapshot };
         Guarded {
             worker: Rc::clone(&self.worker),
             // Made in place: nesting it in another future would move all of it once more.
-            handling: Box::pin(request::handle(cx, request)),
+            handling: Box::pin(request::handle(cx, head, ClientBody::Hyper(body))),
         }
     }
 }

@@ -175,11 +175,9 @@ async fn connected(webhook: &Webhook) -> Result<Stream, String> {
 }
 
 fn told(address: SocketAddr, error: &ConnectError) -> String {
-    let refused = match error {
-        ConnectError::Tcp(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-        _ => false,
-    };
-    if refused {
+    if let ConnectError::Tcp(error) = error
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
         return format!("{address} refuses connections");
     }
     format!("{address}: {}", events::chain(error))

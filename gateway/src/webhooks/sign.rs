@@ -78,10 +78,10 @@ mod tests {
     fn a_signature_is_the_one_that_the_libraries_expect() {
         let secret = Secret::read("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let body = br#"{"test": 2432232314}"#;
-        let signed =
-            signature(&[secret.clone()], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        let secrets = [secret.clone(), secret];
+        let signed = signature(&secrets[..1], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        let twice = signature(&[secret.clone(), secret], "a", 1, b"");
+        let twice = signature(&secrets, "a", 1, b"");
         assert_eq!(twice.split(' ').count(), 2);
     }
 
@@ -94,10 +94,10 @@ mod tests {
         assert_eq!(of("whsec_"), Err("it is empty"));
         assert!(of("whsec_not base64").is_err());
         // One key, written in two ways.
-        let one = Secret::read("0123456789abcdef").unwrap();
+        let one = [Secret::read("0123456789abcdef").unwrap()];
         for other in ["whsec_MDEyMzQ1Njc4OWFiY2RlZg==", "whsec_MDEyMzQ1Njc4OWFiY2RlZg"] {
             let other = Secret::read(other).unwrap();
-            assert_eq!(signature(&[one.clone()], "a", 1, b"b"), signature(&[other], "a", 1, b"b"));
+            assert_eq!(signature(&one, "a", 1, b"b"), signature(&[other], "a", 1, b"b"));
         }
         assert!(!format!("{one:?}").contains("0123456789abcdef"));
     }

@@ -19,6 +19,7 @@ mod wire_kit;
 mod wire_limits;
 mod wire_smuggling;
 mod wire_streams;
+mod wire_server;
 mod telemetry;
 mod traces;
 mod failure_times;

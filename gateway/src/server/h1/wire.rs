@@ -138,7 +138,7 @@ impl Wire {
                 }
             }
             if !self.read.is_empty() {
-                if self.marks.fields.capacity() == 0 {
+                if self.framing.at_boundary() {
                     self.marks = std::mem::take(&mut worker.spare.borrow_mut().marks);
                 }
                 match self.framing.next(&self.read, &mut self.marks) {

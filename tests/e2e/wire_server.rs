@@ -1,13 +1,16 @@
 //! The HTTP/1.1 server by its bytes: what one of one's own can get wrong.
 
 use serde_json::{Value, json};
+use weir_tests::backend::websocket::TEXT;
 use weir_tests::backend::{pattern, sha256};
 use weir_tests::raw_client::{Ended, Missing, RawResponse};
 use weir_tests::{
     Gateway, RawClient, backend, gateway, millis, raw_backend, raw_script, seconds, until,
 };
 
-use crate::wire_kit::{all_to, answering, echoed, lines_of, listening, rejected, values_of};
+use crate::wire_kit::{
+    all_to, all_to_with, answering, echoed, lines_of, listening, rejected, values_of,
+};
 
 /// The lines that every request here has.
 const BASE: &str = "host: x\r\nauthorization: Bearer KEY\r\n";
@@ -407,6 +410,41 @@ async fn each_answer_has_one_date_and_it_is_now_or_the_backends() {
         let shape = |date: &str| date.len() == then.len() && date.ends_with(" GMT");
         assert!(shape(&dates[0].1), "{dates:?}");
     }
+}
+
+/// A backend of HTTP/2 may say that there is nothing, and end the stream later.
+#[tokio::test]
+async fn an_answer_of_no_bytes_is_whole_whenever_its_stream_ends() {
+    let empty = || backend().streams(Vec::<&str>::new()).h2();
+    let served = empty()
+        .header("content-length", "0")
+        .on("/204", empty().status(204))
+        .on("/chunked", empty())
+        .start()
+        .await;
+    let gateway = gateway(all_to(&served.url())).start().await;
+    let mut raw = gateway.raw().await;
+    for (path, status) in [("/", 200), ("/204", 204), ("/chunked", 200)] {
+        raw.send(bytes_of(&gateway, &format!("GET {path} HTTP/1.1\r\nBASE\r\n"))).await.unwrap();
+        let answer = read(&mut raw).await;
+        assert_eq!((answer.status, answer.body.len()), (status, 0), "{path}");
+    }
+    let rows = until_rows(&gateway, 3).await;
+    assert!(rows.iter().all(|row| row["outcome"] == "ok"), "{rows:#?}");
+}
+
+/// The last request of a connection may be the one that makes a tunnel of it.
+#[tokio::test]
+async fn l09_an_upgrade_may_be_the_last_request_of_its_connection() {
+    let served = backend().websocket_echo().start().await;
+    let text = all_to_with(&served.url(), "", "websocket = true\n");
+    let gateway = gateway(text).limits("requests_per_connection = 1").start().await;
+    let bearer = format!("Bearer {}", gateway.client_key);
+    let mut raw = gateway.raw().await;
+    let opened = raw.open_websocket("/", &[("authorization", &bearer)]).await.unwrap();
+    assert_eq!(opened.status, 101);
+    raw.send_message(TEXT, b"hello").await.unwrap();
+    assert_eq!(raw.read_message(seconds(2)).await.unwrap().payload, b"hello");
 }
 
 /// Names in any case, values with any byte above 0x7f, repeated fields: all arrive, in their order.

@@ -138,7 +138,7 @@ async fn exchanges(worker: &Rc<Worker>, conn: &Rc<Conn>, wire: &Rc<RefCell<Wire>
         let step = std::future::poll_fn(|cx| answer.poll(cx, wire)).await;
         drop(answer);
         match step {
-            Step::Whole if upgraded => return End::Upgraded,
+            Step::Whole | Step::Last if upgraded => return End::Upgraded,
             Step::Whole if wire.borrow_mut().goes_on(worker) => {}
             Step::Whole => return End::Normal,
             Step::Last => return End::Normal,

@@ -72,11 +72,10 @@ impl Answer {
         let mut said = (Framing::Nothing, keep);
         wire.out.put_lines(|out| said = head.write(out));
         let (framing, keep) = said;
-        let nothing = matches!(framing, Framing::Nothing | Framing::Length(0));
         Self {
             conn: Rc::clone(conn),
-            // Where nothing may follow, the body is dropped unasked: that is its end.
-            body: (!nothing).then_some(body),
+            // Where nothing may follow the head it is asked all the same: it knows how it ended.
+            body: (!ended).then_some(body),
             framing,
             keep,
             broken: false,

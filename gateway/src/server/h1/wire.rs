@@ -149,7 +149,8 @@ impl Wire {
             }
             match self.poll_more(cx) {
                 Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) if self.framing.at_boundary() => return end(End::Normal),
+                // Between requests a client may leave, however it does.
+                Poll::Ready(_) if self.framing.at_boundary() => return end(End::Normal),
                 Poll::Ready(Ok(false) | Err(_)) => return end(End::Failed),
                 // Only now: what has come already is served.
                 Poll::Pending if self.is_to_end(worker) => return end(End::Normal),

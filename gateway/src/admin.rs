@@ -22,11 +22,13 @@ pub mod error;
 pub mod extract;
 pub mod idempotency;
 pub mod rates;
+pub mod live;
 pub mod health;
 pub mod status;
 pub mod experiments;
 pub mod keys;
-pub mod records;
+pub mod requests;
+pub mod audit;
 pub mod ramps;
 pub mod results;
 
@@ -51,6 +53,8 @@ pub struct Inner {
     pub admin: SocketAddr,
     /// Rates of the last seconds.
     pub rates: rates::Rates,
+    /// Who watches, and what was there lately.
+    pub live: live::Live,
     /// Answers to repeated requests.
     pub answers: idempotency::Answers,
     /// Start of the process, seconds since 1970.
@@ -85,6 +89,7 @@ impl Context {
             edge,
             admin,
             rates: rates::Rates::default(),
+            live: live::Live::default(),
             answers: idempotency::Answers::default(),
             started_unix: crate::clock::unix_seconds(),
             spans,
@@ -116,7 +121,7 @@ pub async fn serve(
     context: Context,
 ) {
     let sampling = context.clone();
-    tokio::spawn(async move { rates::keep_sampling(&sampling).await });
+    tokio::spawn(async move { live::keep_telling(&sampling).await });
     let app = router(context).into_make_service_with_connect_info::<listener::Peer>();
     let served = axum::serve(listener::AdminListener::new(tcp, tls), app).await;
     if let Err(error) = served {
@@ -128,6 +133,7 @@ pub async fn serve(
 fn router(context: Context) -> Router {
     let api = Router::new()
         .route("/status", get(status::status))
+        .route("/live", get(live::live))
         .route("/routes", get(status::routes))
         .route("/backends", get(status::backends))
         .route("/shadows", get(status::shadows))
@@ -141,9 +147,9 @@ fn router(context: Context) -> Router {
         .route("/experiments/{experiment}/ramp", get(ramps::show).post(ramps::start))
         .route("/experiments/{experiment}/ramp/{hand}", post(ramps::hand))
         .route("/experiments/{experiment}/results", get(results::results))
-        .route("/requests", get(records::requests))
-        .route("/requests/{id}", get(records::request))
-        .route("/audit", get(records::audit))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::show))
+        .route("/audit", get(audit::list))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke));
     Router::new()

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::plan::Plan;
 use crate::evidence::Watched;
 use crate::live::{Actor, LiveExperiment};
+use crate::news::{Kind, News};
 use crate::store::thread::StoreHandle;
 use crate::store::{RampStep, Source, State as Running, StoreError};
 use crate::telemetry::events;
@@ -35,7 +36,7 @@ mod series;
 pub mod words;
 
 pub use hand::{HandFault, Told as Start};
-pub use kept::{Ramp, Told};
+pub use kept::{Made, Ramp, Told};
 pub use series::Point;
 
 /// How often ramps are looked at.
@@ -198,13 +199,15 @@ impl Control {
         actor: &Actor,
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
-        let seen = decision.from_revision;
+        let (seen, said_why) = (decision.from_revision, reason.clone());
         if decision.fresh {
             next.told.from = seen + 1;
             next.series.clear();
         }
         next.number = before.number + 1;
-        let said = serde_json::to_value(&decision).unwrap_or_default();
+        let made = Made { variant: next.told.variant.clone(), decision };
+        let said = serde_json::to_value(&made).unwrap_or_default();
+        let decision = made.decision;
         let mut shares = Vec::new();
         shares.extend(decision.share.map(|share| (next.told.variant.clone(), share)));
         if let (Some(cell), Some(share)) = (&next.told.control_cell, decision.control_share) {
@@ -255,11 +258,18 @@ impl Control {
             |live| next.told.share(live),
         );
         events::ramp_decided(experiment, &next, &decision, (action, why), share, &in_words);
+        let revision = done.as_ref().map_or(decision.from_revision, |live| live.revision);
+        self.shared.news.tell(News {
+            experiment: Some(experiment.to_owned()),
+            revision: Some(revision),
+            reason: said_why,
+            ..News::now(Kind::Ramp, format!("ramp.{action}"), &actor.name, in_words.clone())
+        });
         let of = (experiment.to_owned(), action, why);
         *self.counts.lock().entry(of).or_default() += 1;
         next.in_doubt = false;
         next.saved_at = decision.at;
-        next.decided(decision);
+        next.decided(Made { variant: next.told.variant.clone(), decision });
         self.put(experiment, next);
         done
     }

@@ -22,6 +22,7 @@ use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
 use crate::ids;
 use crate::live::Actor;
+use crate::news::{Kind, News};
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
@@ -89,6 +90,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     changes: Arc<Changes>,
     admin: SocketAddr,
+    watching: admin::Context,
     first_admin_key: Option<String>,
     spans: Option<traces::Shutdown>,
     stop_probing: tokio::sync::watch::Sender<bool>,
@@ -199,6 +201,7 @@ impl Gateway {
             evidence: Arc::clone(&evidence),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
+            news: crate::news::Board::default(),
             feedback: Feedback::new(store.clone()),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -292,7 +295,7 @@ impl Gateway {
             admin,
             span_counts,
         );
-        control.spawn(admin::serve(admin_listener, admin_tls, context));
+        control.spawn(admin::serve(admin_listener, admin_tls, context.clone()));
         control.spawn(resolve::keep_resolving(Arc::clone(&shared)));
         control.spawn(watch(Arc::clone(&changes), hangup, seen));
         control.spawn(ramps.keep_looking());
@@ -311,6 +314,7 @@ impl Gateway {
             shared,
             changes,
             admin,
+            watching: context,
             first_admin_key,
             spans,
             stop_probing,
@@ -369,6 +373,8 @@ impl Gateway {
         let shared = &self.shared;
         shared.draining.store(true, Relaxed);
         events::draining(timeout.as_secs());
+        let words = "the process is about to end".to_owned();
+        shared.news.tell(News::now(Kind::Drain, "drain", "signal", words));
         let wait = |limit: Duration, done: &dyn Fn() -> bool| {
             let until = clock::now() + limit;
             // A second signal shortens the rest to five seconds.
@@ -385,6 +391,7 @@ impl Gateway {
         };
         wait(pre_drain, &|| hurry.load(Relaxed));
         shared.closing.store(true, Relaxed);
+        self.watching.live.close();
         self.workers.close();
         wait(timeout, &|| self.workers.finished());
         shared.closing_now.store(true, Relaxed);

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod ids;
 pub mod names;
+pub mod news;
 pub mod config;
 pub mod live;
 pub mod limits;

@@ -106,6 +106,7 @@ async fn answer(
         Place::Feedback => return Box::pin(feedback::take(cx, caller, record)).await,
     };
     let route = &cx.snapshot.routes[place];
+    record.found(place);
     let places = admit::admit(cx, route, caller)?;
     record.inspect = caller.role.allows(policies::Permission::ExperimentInspect);
     record.admitted(cx, place, places);

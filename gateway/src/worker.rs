@@ -61,6 +61,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Takes what is known of finished requests.
     pub recorder: Recorder,
+    /// What happened lately, for those who watch.
+    pub news: crate::news::Board,
     /// Takes what people said of answers.
     pub feedback: Feedback,
     /// Whether readiness is refused (F24).

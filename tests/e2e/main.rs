@@ -36,6 +36,8 @@ mod experiments;
 mod ramps;
 mod access;
 mod admin;
+mod live;
+mod requests;
 mod assignment;
 mod bad_input;
 mod vectors;

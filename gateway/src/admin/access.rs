@@ -29,6 +29,7 @@ pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
     ("GET", "/", None),
     ("GET", "/status", Some(Permission::Read)),
     ("GET", "/api/v1/status", Some(Permission::Read)),
+    ("GET", "/api/v1/live", Some(Permission::Read)),
     ("GET", "/api/v1/routes", Some(Permission::Read)),
     ("GET", "/api/v1/backends", Some(Permission::Read)),
     ("GET", "/api/v1/shadows", Some(Permission::Read)),

@@ -6,14 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::experiments::shown;
 use super::{Changes, Held};
 use crate::config::plan::Plan;
 use crate::live::{Actor, LiveExperiment, LiveLayer};
 use crate::store::{AuditRow, Change, LayerRow, RampStep, RevisionRow, State, StoreError};
-use crate::telemetry::events;
 
 /// How often a change is worked out anew because somebody else was faster.
 pub(super) const TRIES: u32 = 3;
@@ -174,16 +171,15 @@ impl Changes {
         let mut news = Vec::new();
         for (name, stored) in live {
             if state.ledger.live.get(&name) != Some(&stored) && fits(&state.plan, &name, &stored) {
-                news.push((name.clone(), stored.clone()));
-                state.ledger.live.insert(name, stored);
+                let before = state.ledger.live.insert(name.clone(), stored.clone());
+                news.push((name, before, stored));
             }
         }
         if !news.is_empty() {
             self.put_in_force(state);
         }
-        for (name, now) in news {
-            let weights: Value = super::weights_json(&now.weights);
-            events::experiment_changed(&name, now.revision, "store", &now.by, &weights);
+        for (name, before, now) in news {
+            self.changed(&name, "store", before.as_ref(), &now, &now.by);
         }
         Ok(())
     }

@@ -76,6 +76,7 @@ async fn start(folder: &TempDir, fault: &Arc<Mutex<Fault>>) -> Result<Arc<Change
         evidence: Default::default(),
         counters: Counters::new(1),
         recorder: Recorder::new(1),
+        news: crate::news::Board::default(),
         feedback: crate::feedback::Feedback::new(store.clone()),
         draining: AtomicBool::new(false),
         closing: AtomicBool::new(false),

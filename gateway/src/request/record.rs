@@ -164,11 +164,15 @@ impl Record {
         self.place.map(|(route, _)| (route, self.inspect))
     }
 
-    /// The request has a caller and a route, and places in every limit.
+    /// The request has a caller and a route: whoever refuses it from here on, it is one of this route's.
+    pub fn found(&mut self, route: usize) {
+        self.place = Some((route, None));
+    }
+
+    /// The request has places in every limit.
     pub fn admitted(&mut self, cx: &Cx, route: usize, places: Places) {
         let plan = &cx.snapshot.routes[route];
         self.places = Some(places);
-        self.place = Some((route, None));
         let row = self.row();
         row.route = Some(plan.name);
         row.pattern = Some(plan.pattern);
@@ -259,6 +263,9 @@ impl Record {
             row.rejected = Some(reason);
             let protocol = protocol_index(row.protocol);
             bump(&self.cx.worker.counters().rejected[reason.index()][protocol], 1);
+            if let Some((route, _)) = self.place {
+                self.cx.snapshot.routes[route].cell.refused(self.cx.worker.id);
+            }
         }
         if matches!(rejection, Rejection::Refused(Refusal::HeaderTimeout)) {
             self.row().t_header = Micros::NONE;

@@ -100,6 +100,7 @@ fn shared(plan: &Plan) -> Shared {
         evidence: Default::default(),
         counters: Counters::new(2),
         recorder: Recorder::new(2),
+        news: crate::news::Board::default(),
         feedback: feedback(),
         draining: AtomicBool::new(false),
         closing: AtomicBool::new(false),

@@ -94,8 +94,9 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
     };
     // Whoever still holds a body of this connection finds it ended.
     let Some((stream, sent)) = wire.borrow_mut().take_stream() else { return Closed::Error };
+    let tunnel = conn.upgrade.take();
     if end == End::Upgraded
-        && let Some(tunnel) = conn.upgrade.borrow_mut().take()
+        && let Some(tunnel) = tunnel
     {
         Box::pin(tunnel.run(stream, sent)).await;
         return Closed::Normal;

@@ -128,11 +128,18 @@ impl RequestFraming {
         let mut passed = 0;
         while self.fault.is_none() {
             let rest = bytes.get(passed..).unwrap_or_default();
-            match self.phase {
-                Phase::Body(Body::ChunkSize | Body::ChunkEnd) => {}
-                Phase::Body(Body::Trailers)
-                    if self.line.start() == 0 && rest.starts_with(b"\r\n") => {}
-                _ => break,
+            let no_trailers = || self.line.start() == 0 && rest.starts_with(b"\r\n");
+            let is_frame = match self.phase {
+                Phase::Body(Body::ChunkSize | Body::ChunkEnd) => true,
+                Phase::Body(Body::Trailers) => no_trailers(),
+                Phase::Body(_)
+                | Phase::RequestLine
+                | Phase::Fields
+                | Phase::Held
+                | Phase::Tunnel => false,
+            };
+            if !is_frame {
+                break;
             }
             match self.step(rest, Some(marks)) {
                 Ok(0) => break,

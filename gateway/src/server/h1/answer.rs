@@ -264,7 +264,8 @@ impl Head<'_> {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
             framing = Framing::Chunked(announced);
         } else if let Some(length) = length {
-            if !told && !(asked.head_only && ended) {
+            let unsaid = told || asked.head_only && ended;
+            if !unsaid {
                 out.extend_from_slice(b"content-length: ");
                 out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
                 out.extend_from_slice(b"\r\n");

@@ -45,7 +45,10 @@ pub(super) fn fields(
 ///
 /// A table of fixed size. What a client makes up can push others out of it and no more.
 #[derive(Debug)]
-pub(super) struct Names(Box<[Option<(Box<[u8]>, HeaderName)>]>);
+pub(super) struct Names(Box<[Option<Known>]>);
+
+/// A name as it was written, and what it is.
+type Known = (Box<[u8]>, HeaderName);
 
 /// Places in the table: a power of two.
 const PLACES: usize = 64;

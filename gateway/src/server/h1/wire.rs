@@ -312,22 +312,23 @@ impl Wire {
         };
         let mut stream = Pin::new(stream);
         let done = loop {
-            if self.out.len() > 0 {
-                match self.out.poll_write(cx, stream.as_mut()) {
-                    Poll::Ready(Ok(())) => {
-                        self.flushed = false;
-                        // It took something.
-                        self.conn.blocked_since.set(None);
-                    }
-                    other => break other,
+            let step = if self.out.len() > 0 {
+                let written = self.out.poll_write(cx, stream.as_mut());
+                if matches!(written, Poll::Ready(Ok(()))) {
+                    self.flushed = false;
+                    // It took something.
+                    self.conn.blocked_since.set(None);
                 }
+                written
             } else if self.flushed {
                 break Poll::Ready(Ok(()));
             } else {
-                match stream.as_mut().poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.flushed = true,
-                    other => break other,
-                }
+                let flushed = stream.as_mut().poll_flush(cx);
+                self.flushed = matches!(flushed, Poll::Ready(Ok(())));
+                flushed
+            };
+            if !matches!(step, Poll::Ready(Ok(()))) {
+                break step;
             }
         };
         if done.is_ready() {

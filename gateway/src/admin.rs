@@ -18,6 +18,8 @@ use crate::worker::Shared;
 
 pub mod listener;
 pub mod access;
+pub mod session;
+pub mod console;
 pub mod error;
 pub mod extract;
 pub mod idempotency;
@@ -57,6 +59,8 @@ pub struct Inner {
     pub live: live::Live,
     /// Answers to repeated requests.
     pub answers: idempotency::Answers,
+    /// Who is signed in to the console.
+    pub sessions: session::Sessions,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
     /// How sending spans went, where they are sent.
@@ -91,9 +95,15 @@ impl Context {
             rates: rates::Rates::default(),
             live: live::Live::default(),
             answers: idempotency::Answers::default(),
+            sessions: session::Sessions::default(),
             started_unix: crate::clock::unix_seconds(),
             spans,
         }))
+    }
+
+    /// Whether this listener speaks TLS; without it, it is on loopback.
+    pub fn is_tls(&self) -> bool {
+        !self.changes.view().plan.admin.certificates.is_empty()
     }
 }
 
@@ -132,6 +142,7 @@ pub async fn serve(
 /// Every path of the admin listener.
 fn router(context: Context) -> Router {
     let api = Router::new()
+        .route("/session", get(session::show).post(session::sign_in).delete(session::sign_out))
         .route("/status", get(status::status))
         .route("/live", get(live::live))
         .route("/routes", get(status::routes))
@@ -161,7 +172,7 @@ fn router(context: Context) -> Router {
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .route("/status", get(status::status))
-        .route("/", get(health::index))
+        .merge(console::router())
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(context.clone(), access::guard))

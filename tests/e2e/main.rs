@@ -35,6 +35,7 @@ mod shadow;
 mod experiments;
 mod ramps;
 mod access;
+mod console;
 mod admin;
 mod live;
 mod requests;

@@ -111,8 +111,3 @@ pub async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Resp
     let text = metrics::render(&context.shared, Some(&stats), &extra, dialect);
     ([(header::CONTENT_TYPE, dialect.content_type())], text).into_response()
 }
-
-/// What this port is, for somebody who opens it in a browser.
-pub async fn index() -> &'static str {
-    "Weir admin. Health: /livez /readyz. Metrics: /metrics. API: /api/v1 (with a key).\n"
-}

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::error::ApiError;
 use super::extract::{Path, Query};
-use super::records::moment;
+use super::requests::moment;
 use crate::clock;
 use crate::evidence::{Known, Watched, arrivals, ratios};
 

@@ -14,6 +14,7 @@ use axum::routing::{delete, get, post, put};
 use crate::change::Changes;
 use crate::control::Control;
 use crate::store::thread::StoreHandle;
+use crate::webhooks::Webhooks;
 use crate::worker::Shared;
 
 pub mod listener;
@@ -33,6 +34,7 @@ pub mod requests;
 pub mod audit;
 pub mod ramps;
 pub mod results;
+pub mod webhooks;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub struct Inner {
     pub sessions: session::Sessions,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
+    /// Whom decisions are told.
+    pub webhooks: Arc<Webhooks>,
     /// How sending spans went, where they are sent.
     pub spans: Option<Arc<crate::telemetry::traces::SpanCounts>>,
 }
@@ -78,7 +82,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// For one process.
     pub fn new(
-        (changes, control): (Arc<Changes>, Arc<Control>),
+        (changes, control, webhooks): (Arc<Changes>, Arc<Control>, Arc<Webhooks>),
         shared: Arc<Shared>,
         store: StoreHandle,
         edge: SocketAddr,
@@ -97,6 +101,7 @@ impl Context {
             answers: idempotency::Answers::default(),
             sessions: session::Sessions::default(),
             started_unix: crate::clock::unix_seconds(),
+            webhooks,
             spans,
         }))
     }
@@ -161,6 +166,8 @@ fn router(context: Context) -> Router {
         .route("/requests", get(requests::list))
         .route("/requests/{id}", get(requests::show))
         .route("/audit", get(audit::list))
+        .route("/webhooks", get(webhooks::list))
+        .route("/webhooks/{name}/test", post(webhooks::test))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke));
     Router::new()

@@ -60,6 +60,8 @@ pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
     ("GET", "/api/v1/requests", Some(Permission::Read)),
     ("GET", "/api/v1/requests/{id}", Some(Permission::Read)),
     ("GET", "/api/v1/audit", Some(Permission::ReadAudit)),
+    ("GET", "/api/v1/webhooks", Some(Permission::Read)),
+    ("POST", "/api/v1/webhooks/{name}/test", Some(Permission::TestWebhook)),
     ("GET", "/api/v1/keys", Some(Permission::ManageKeys)),
     ("POST", "/api/v1/keys", Some(Permission::ManageKeys)),
     ("DELETE", "/api/v1/keys/{id}", Some(Permission::ManageKeys)),

@@ -101,6 +101,10 @@ pub async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Resp
         ramp_decisions: (context.control.counts().into_iter())
             .map(|((experiment, action, reason), count)| (experiment, action, reason, count))
             .collect(),
+        webhooks: (context.webhooks.all().into_iter())
+            .map(|(webhook, hook)| (webhook.name.to_string(), hook.counts(), hook.state().pending))
+            .collect(),
+        sample_ratios: context.control.sample_ratios(),
         spans: context.spans.clone(),
     };
     let stats = context.store.stats();

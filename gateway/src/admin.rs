@@ -29,6 +29,7 @@ pub mod keys;
 pub mod records;
 pub mod ramps;
 pub mod results;
+pub mod comparison;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -131,6 +132,9 @@ fn router(context: Context) -> Router {
         .route("/routes", get(status::routes))
         .route("/backends", get(status::backends))
         .route("/shadows", get(status::shadows))
+        .route("/shadows/{shadow}/comparison", get(comparison::show))
+        .route("/shadows/{shadow}/comparison/restart", post(comparison::restart))
+        .route("/shadows/{shadow}/disagreements", get(comparison::disagreements))
         .route("/experiments", get(experiments::list))
         .route("/experiments/{experiment}", get(experiments::show))
         .route("/experiments/{experiment}/weights", put(experiments::set_weights))

@@ -21,6 +21,7 @@ pub mod request;
 pub mod backends;
 pub mod recorder;
 pub mod evidence;
+pub mod comparison;
 pub mod feedback;
 pub mod store;
 pub mod telemetry;

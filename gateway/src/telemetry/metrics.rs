@@ -13,6 +13,7 @@ use crate::store::thread::StoreStats;
 use crate::worker::Shared;
 
 mod clients;
+mod comparisons;
 mod experiments;
 mod own;
 mod recording;
@@ -64,6 +65,7 @@ pub fn render(
     experiments::ramps(extra, &mut out);
     upstream::upstream(&snapshot, &mut out);
     upstream::shadows(shared, &snapshot, &mut out);
+    comparisons::comparisons(shared, &snapshot, &mut out);
     recording::outcomes(shared, &mut out);
     recording::feedback(shared, &mut out);
     recording::stored(store, &mut out);

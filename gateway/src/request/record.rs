@@ -170,9 +170,11 @@ impl Record {
         self.watch.as_deref_mut()
     }
 
-    /// Copies are sent, or dropped: whoever is not copied is watched no longer.
+    /// Copies are on their way, or were dropped: what is not copied is watched no longer.
     pub fn copies_sent(&mut self) {
-        if self.watch.as_mut().is_some_and(|watch| !watch.settle()) {
+        let is_copied = self.watch.as_mut().is_some_and(|watch| watch.settle());
+        self.row().shadow = is_copied;
+        if !is_copied {
             self.watch = None;
         }
     }

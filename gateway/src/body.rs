@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use policies::framing::Fault;
 
 use crate::clock;
+use crate::server::h1::RequestBody;
 
 /// Why a client's body did not arrive whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,52 @@ pub enum BodyFault {
     /// The client left or broke the connection.
     #[error("the request body broke off")]
     Broken,
+    /// Its framing is not beyond doubt (T01).
+    #[error("malformed request body: {0}")]
+    Malformed(Fault),
+}
+
+/// A client's body as its connection brings it.
+#[derive(Debug)]
+pub enum ClientBody {
+    /// There is none.
+    None,
+    /// Over HTTP/1.1: ours.
+    H1(RequestBody),
+    /// Over HTTP/2: hyper's.
+    H2(Incoming),
+}
+
+impl ClientBody {
+    /// The next frame.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match self {
+            Self::None => Poll::Ready(None),
+            Self::H1(body) => body.poll_frame(cx),
+            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
+        }
+    }
+
+    /// Whether everything was read.
+    pub fn is_end_stream(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::H1(body) => body.is_end_stream(),
+            Self::H2(body) => body.is_end_stream(),
+        }
+    }
+
+    /// Length, where known: of what is still to come.
+    pub fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::None => SizeHint::with_exact(0),
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Limits of one body.
@@ -45,7 +93,7 @@ const RATE_GRACE: Duration = Duration::from_secs(5);
 
 /// A client's body: read once, kept for whoever needs it again.
 pub struct Source {
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<ClientBody>,
     limits: BodyLimits,
     keep: usize,
     // Pieces so far, as long as they fit into `keep`.
@@ -74,7 +122,7 @@ impl std::fmt::Debug for Source {
 
 impl Source {
     /// Reads `incoming` from `now` on; keeps its pieces while they fit into `keep` bytes.
-    pub fn new(incoming: Incoming, limits: BodyLimits, keep: usize, now: Instant) -> Rc<Self> {
+    pub fn new(incoming: ClientBody, limits: BodyLimits, keep: usize, now: Instant) -> Rc<Self> {
         let done = incoming.is_end_stream();
         Rc::new(Self {
             incoming: RefCell::new(incoming),
@@ -144,15 +192,13 @@ impl Source {
         if self.done.get() {
             return Poll::Ready(None);
         }
-        let frame = match Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx) {
+        let frame = match self.incoming.borrow_mut().poll_frame(cx) {
             Poll::Pending => return self.poll_timer(cx).map(|fault| Some(Err(self.fail(fault)))),
             Poll::Ready(None) => {
                 self.finished();
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Err(_))) => {
-                return Poll::Ready(Some(Err(self.fail(BodyFault::Broken))));
-            }
+            Poll::Ready(Some(Err(fault))) => return Poll::Ready(Some(Err(self.fail(fault)))),
             Poll::Ready(Some(Ok(frame))) => frame,
         };
         let mut frame = frame;

@@ -9,36 +9,30 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use jiff::Timestamp;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 
 mod certificates;
 mod folder;
+mod intro;
 mod load;
 mod models;
 mod prose;
 mod screen;
 mod setting;
+mod story;
+mod watch;
 
 use crate::cli::DemoArgs;
 use crate::cli::admin_client::{AdminClient, Call, Token};
-use crate::cli::console::{Console, Paint, Tone};
+use crate::cli::console::Console;
 use crate::cli::fault::Fault;
 use crate::cli::{local, reading, words};
 use crate::{Gateway, StartOptions};
 use folder::Folder;
 use load::Load;
 use models::{Manner, Model};
-use screen::{Rising, View};
-use setting::{Addresses, EXPERIMENT};
-
-/// How often the gateway is asked. A change is seen this soon; the table is drawn once a second.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// How often a line is printed where nobody watches.
-const LINE: Duration = Duration::from_secs(10);
+use setting::Addresses;
 
 /// What is at hand once everything runs.
 struct Running {
@@ -64,10 +58,10 @@ pub(crate) fn run(args: DemoArgs, console: &mut Console) -> Result<(), Fault> {
         .map_err(|error| Fault::failed(format!("cannot wait for Ctrl-C: {error}"), ""))?;
     let begun = Instant::now();
     let running = start(args, console)?;
-    let intro = intro(&running, console.out_paint());
+    let intro = intro::intro(&running, console.out_paint());
     console.print(&intro);
 
-    runtime.block_on(watch(&running, &mut interrupts, console));
+    runtime.block_on(watch::watch(&running, &mut interrupts, console));
 
     console.draw_ends();
     let Running { load, gateway, models, folder, .. } = running;
@@ -153,9 +147,9 @@ fn start(args: DemoArgs, console: &mut Console) -> Result<Running, Fault> {
     }
     let folder = Folder::open(args.dir)?;
     let models = [
-        model("stable", 40, 0.45, 0.0)?,
-        model("canary", 62, 0.55, 0.03)?,
-        model("next", 95, 0.5, 0.0)?,
+        model("stable", 40, 0.45, 0.002)?,
+        model("canary", 50, 0.5, 0.025)?,
+        model("next", 33, 0.45, 0.0)?,
     ];
     let [stable, canary, next] = models.each_ref().map(|model| model.address);
     let made = certificates::make(edge.ip())
@@ -198,7 +192,9 @@ fn start(args: DemoArgs, console: &mut Console) -> Result<Running, Fault> {
         Some(load.map_err(|error| Fault::failed(format!("cannot start the load: {error}"), ""))?)
     };
     let running = Running { load, gateway, models, folder, admin_key, client_key, client };
-    running.folder.write_script("curl.sh", &format!("#!/bin/sh\n{} \"$@\"\n", curl(&running)))?;
+    running
+        .folder
+        .write_script("curl.sh", &format!("#!/bin/sh\n{} \"$@\"\n", intro::curl(&running)))?;
     Ok(running)
 }
 
@@ -247,135 +243,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, address.port())
 }
 
-/// A request to the edge, for a shell.
-fn curl(running: &Running) -> String {
-    // A proxy in the environment would be asked for this machine's own addresses too.
-    let proxies = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-    let proxied =
-        proxies.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    format!(
-        "curl{} --cacert {} https://{}/v1/chat/completions \\\n    \
-             -H 'authorization: Bearer {}' \\\n    \
-             -H 'x-user-id: alice' -H 'content-type: application/json' \\\n    \
-             -d '{{\"model\": \"demo\", \"messages\": [{{\"role\": \"user\", \"content\": \"What is a weir?\"}}]}}'",
-        if proxied { " --noproxy '*'" } else { "" },
-        quoted(&running.folder.path().join("ca.pem").display().to_string()),
-        reachable(running.gateway.edge()),
-        running.client_key,
-    )
-}
-
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
-/// What is printed before the table: where everything is, and what to try.
-fn intro(running: &Running, paint: Paint) -> String {
-    let title = |text: &str| paint.paint(Tone::Bold, text);
-    let dim = |text: &str| paint.paint(Tone::Dim, text);
-    let admin = running.gateway.admin();
-    let folder = running.folder.path().display();
-    // As it was called here, so that it works there.
-    let weir = std::env::args().next().filter(|name| !name.is_empty()).unwrap_or("weir".to_owned());
-    let weir = quoted(&weir);
-    let tries = [
-        (format!("{weir} split {EXPERIMENT} stable=50 canary=50"), "move the split"),
-        (format!("{weir} stop {EXPERIMENT}"), "kill switch: all to stable"),
-        (format!("{weir} undo {EXPERIMENT}"), "take the last change back"),
-        (format!("{weir} history {EXPERIMENT}"), "who changed what, and when"),
-        (format!("{weir} assign {EXPERIMENT} alice"), "which variant a user gets"),
-        (format!("{weir} status"), "the gateway on one screen"),
-        (format!("curl -s http://{admin}/metrics"), "numbers for Prometheus"),
-    ];
-    let widest = tries.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
-    let tries: String = tries
-        .iter()
-        .map(|(command, what)| format!("  {command:<widest$}   {}\n", dim(&format!("# {what}"))))
-        .collect();
-    format!(
-        "\n{} one route, split between two models, a tenth of it copied to a third\n\n  \
-           edge    https://{}   {}\n  \
-           admin   http://{admin}   {}\n  \
-           files   {folder}   {}\n\n\
-         {} {}\n\n  {}\n\n\
-         {}\n\n  \
-           export WEIR_ADMIN=http://{admin}\n  \
-           export WEIR_TOKEN={}\n\n{tries}\n",
-        title("Weir demo:"),
-        reachable(running.gateway.edge()),
-        dim("OpenAI chat API, TLS with a throw-away certificate"),
-        dim("the admin API (JSON), signed in to with the token below"),
-        dim(if running.folder.is_removed() { "removed at the end" } else { "kept at the end" }),
-        title("Ask a model"),
-        dim("(the same is in curl.sh of that folder; add \"stream\": true to see it stream)"),
-        curl(running),
-        title("In another terminal"),
-        running.admin_key,
-    )
-}
-
-/// Shows what happens, until it is interrupted.
-async fn watch(running: &Running, interrupts: &mut Interrupts, console: &mut Console) {
-    let mut timer = tokio::time::interval(LOOK);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut rising = Rising::default();
-    let mut shown: Option<(Instant, (u64, String))> = None;
-    let begun = Instant::now();
-    loop {
-        let looked = async {
-            timer.tick().await;
-            running.client.send(Call::get("/status")).await
-        };
-        let answer = tokio::select! {
-            () = interrupts.next() => return,
-            answer = looked => answer,
-        };
-        let answer = match answer {
-            Ok(answer) if answer.status.is_success() => answer,
-            // The next look is a moment away; the table stands until then.
-            Ok(_) | Err(_) => continue,
-        };
-        let now = Instant::now();
-        let copies = reading::list(&answer.json, "shadows").iter().map(|shadow| {
-            ["ok", "error"].iter().filter_map(|key| reading::whole(shadow, key)).sum::<u64>()
-        });
-        let [_, _, next] = &running.models;
-        let rates = rising.note(now, [copies.sum(), next.tokens.load(Relaxed)]);
-        let Some(view) = View::read(&answer.json, rates, Timestamp::now()) else { continue };
-
-        let (revision, state) = view.state();
-        let is_news = shown.as_ref().is_none_or(|(_, (r, s))| *r != revision || s != state);
-        let waited = shown.as_ref().map_or(begun, |(at, _)| *at);
-        // A little less than the whole second, because looks are not exact to the millisecond.
-        let due = if console.is_terminal() { Duration::from_millis(900) } else { LINE };
-        if now.duration_since(waited) < due && !is_news {
-            continue;
-        }
-        if console.is_terminal() {
-            console.draw(&view.lines(console.width(), console.out_paint()));
-        } else if shown.is_some() || now.duration_since(begun) >= LINE {
-            console.print(&view.summary());
-        } else {
-            continue;
-        }
-        shown = Some((now, (revision, state.to_owned())));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_folder_with_a_strange_name_is_still_one_word() {
-        assert_eq!(quoted("/tmp/weir-demo-1"), "/tmp/weir-demo-1");
-        assert_eq!(quoted("/tmp/my weir's"), "'/tmp/my weir'\\''s'");
-    }
 
     #[test]
     fn a_listener_on_every_address_is_found_on_loopback() {

@@ -23,6 +23,7 @@ use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
 use crate::ids;
 use crate::live::Actor;
+use crate::news::{Kind, News};
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
@@ -34,6 +35,7 @@ use crate::store::thread::{StoreHandle, StoreThread};
 use crate::store::{KeyRow, StoreError, TallyRow};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::{events, logs, traces};
+use crate::webhooks::Webhooks;
 use crate::worker::{InUse, Shared};
 
 /// Feedback that may wait to be counted as evidence.
@@ -91,6 +93,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     changes: Arc<Changes>,
     admin: SocketAddr,
+    watching: admin::Context,
     first_admin_key: Option<String>,
     spans: Option<traces::Shutdown>,
     stop_probing: tokio::sync::watch::Sender<bool>,
@@ -203,6 +206,7 @@ impl Gateway {
             evidence: Arc::clone(&evidence),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
+            news: crate::news::Board::default(),
             feedback: Feedback::new(store.clone()),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -288,18 +292,20 @@ impl Gateway {
         let ramps = control
             .block_on(Control::start(Arc::clone(&changes), Arc::clone(&shared), store.clone()))
             .inspect_err(|_| shared.recorder.stop())?;
+        let webhooks = Webhooks::new(Arc::clone(&changes), store.clone());
         let context = admin::Context::new(
-            (Arc::clone(&changes), Arc::clone(&ramps)),
+            (Arc::clone(&changes), Arc::clone(&ramps), Arc::clone(&webhooks)),
             Arc::clone(&shared),
             store.clone(),
             workers.edge,
             admin,
             span_counts,
         );
-        control.spawn(admin::serve(admin_listener, admin_tls, context));
+        control.spawn(admin::serve(admin_listener, admin_tls, context.clone()));
         control.spawn(resolve::keep_resolving(Arc::clone(&shared)));
         control.spawn(watch(Arc::clone(&changes), hangup, seen));
         control.spawn(ramps.keep_looking());
+        control.spawn(webhooks.keep_delivering());
 
         let comparing = comparison::start(&shared, store.clone(), recording.retention)
             .map_err(|error| other("no thread for comparisons", error))?;
@@ -318,6 +324,7 @@ impl Gateway {
             shared,
             changes,
             admin,
+            watching: context,
             first_admin_key,
             spans,
             stop_probing,
@@ -376,6 +383,8 @@ impl Gateway {
         let shared = &self.shared;
         shared.draining.store(true, Relaxed);
         events::draining(timeout.as_secs());
+        let words = "the process is about to end".to_owned();
+        shared.news.tell(News::now(Kind::Drain, "drain", "signal", words));
         let wait = |limit: Duration, done: &dyn Fn() -> bool| {
             let until = clock::now() + limit;
             // A second signal shortens the rest to five seconds.
@@ -392,6 +401,7 @@ impl Gateway {
         };
         wait(pre_drain, &|| hurry.load(Relaxed));
         shared.closing.store(true, Relaxed);
+        self.watching.live.close();
         self.workers.close();
         wait(timeout, &|| self.workers.finished());
         shared.closing_now.store(true, Relaxed);

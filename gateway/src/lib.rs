@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod ids;
 pub mod names;
+pub mod news;
 pub mod config;
 pub mod live;
 pub mod limits;
@@ -23,6 +24,7 @@ pub mod recorder;
 pub mod evidence;
 pub mod comparison;
 pub mod feedback;
+pub mod webhooks;
 pub mod store;
 pub mod telemetry;
 pub mod admin;

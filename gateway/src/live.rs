@@ -278,6 +278,40 @@ impl LiveExperiment {
     }
 }
 
+/// What changed from one revision to the next, as one clause: `canary 5 → 20 %`. Control takes what
+/// the others give, so it is named only where nobody else is.
+pub fn in_words(before: Option<&LiveExperiment>, now: &LiveExperiment) -> String {
+    let percent = |share: u16| f64::from(share) / 100.0;
+    let (after, mut parts) = (now.shares(), Vec::new());
+    if let Some(state) = before.map(|b| b.state).filter(|state| *state != now.state) {
+        parts.push(match (state, now.state) {
+            (_, State::Stopped) => "stopped".to_owned(),
+            (_, State::Ended) => "ended".to_owned(),
+            (_, State::Running) => "running again".to_owned(),
+        });
+    }
+    let shares = before.map(LiveExperiment::shares).unwrap_or_default();
+    for ((at, (name, _)), share) in now.weights.iter().enumerate().zip(&after) {
+        let was = before.and_then(|before| {
+            let place = before.weights.iter().position(|(known, _)| known == name)?;
+            shares.get(place).copied()
+        });
+        match was {
+            Some(was) if was != *share && at > 0 => {
+                parts.push(format!("{name} {} → {} %", percent(was), percent(*share)));
+            }
+            Some(_) => {}
+            None => parts.push(format!("{name} {} %", percent(*share))),
+        }
+    }
+    if let Some(before) = before {
+        let is_gone = |name: &str| now.weights.iter().all(|(known, _)| known != name);
+        let gone = before.weights.iter().filter(|(name, _)| is_gone(name));
+        parts.extend(gone.map(|(name, _)| format!("without {name}")));
+    }
+    if parts.is_empty() { "the shares stay".to_owned() } else { parts.join(", ") }
+}
+
 /// The file's own statement about an experiment's split, as canonical text: while it is the same, a
 /// live change stays in force.
 pub fn statement(experiment: &plan::Experiment) -> String {

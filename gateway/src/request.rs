@@ -6,11 +6,11 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response, request};
 
+use crate::body::ClientBody;
 use crate::request::find_route::Place;
-use crate::server::conn::Conn;
+use crate::server::conn::{Conn, Refusal};
 use crate::worker::{Taken, Worker};
 
 pub mod read_head;
@@ -46,14 +46,23 @@ pub struct Cx {
 }
 
 /// Answers one request. Never fails: whatever goes wrong becomes a response in `rejection`.
-pub async fn handle(cx: Cx, request: Request<Incoming>) -> Response<ResponseBody> {
-    let (head, body) = request.into_parts();
+pub async fn handle(cx: Cx, head: request::Parts, body: ClientBody) -> Response<ResponseBody> {
     let mut record = Record::open(&cx, &head, body);
     let response = match answer(&cx, head, &mut record).await {
         Ok(response) => response.into_response(&cx, record),
         // Boxed: the future of every request holds room for its largest step.
         Err(rejection) => Box::pin(rejection.into_response(&cx, record)).await,
     };
+    stream_back::settled(&cx, response).await
+}
+
+/// Answers what is no request, or none in time.
+pub async fn refuse(cx: Cx, why: Refusal) -> Response<ResponseBody> {
+    let (nothing, ()) = Request::new(()).into_parts();
+    let mut record = Record::open(&cx, &nothing, ClientBody::None);
+    // Nothing is known of it.
+    record.row().method.clear();
+    let response = Rejection::Refused(why).into_response(&cx, record).await;
     stream_back::settled(&cx, response).await
 }
 
@@ -97,6 +106,7 @@ async fn answer(
         Place::Feedback => return Box::pin(feedback::take(cx, caller, record)).await,
     };
     let route = &cx.snapshot.routes[place];
+    record.found(place);
     let places = admit::admit(cx, route, caller)?;
     record.inspect = caller.role.allows(policies::Permission::ExperimentInspect);
     record.admitted(cx, place, places);

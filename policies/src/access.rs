@@ -66,6 +66,8 @@ pub enum Permission {
     Drain,
     /// Change the log filter for a while.
     LogLevel,
+    /// Send a test to a webhook.
+    TestWebhook,
 }
 
 const YES: bool = true;
@@ -88,7 +90,7 @@ const NO: bool = false;
 ///   owns the file. An experimenter has the counts.
 /// * Reading the audit log is not part of operating: who is checked does not choose what is seen.
 #[rustfmt::skip]
-const TABLE: [(Permission, [bool; 6]); 17] = [
+const TABLE: [(Permission, [bool; 6]); 18] = [
     //                                client  viewer  exper.  oper.   audit.  admin
     (Permission::Call,               [YES,    NO,    YES,    YES,    NO,    YES]),
     (Permission::Feedback,           [YES,    NO,    YES,    YES,    NO,    YES]),
@@ -107,6 +109,7 @@ const TABLE: [(Permission, [bool; 6]); 17] = [
     (Permission::ReadPayloads,       [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::Drain,              [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::LogLevel,           [NO,    NO,    NO,    YES,    NO,    YES]),
+    (Permission::TestWebhook,        [NO,    NO,    NO,    YES,    NO,    YES]),
 ];
 
 // `allows` indexes by discriminant, so a row in the wrong place must not compile.
@@ -190,7 +193,7 @@ impl FromStr for Role {
 
 impl Permission {
     /// Every permission, in the order of the table's rows.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Call,
         Self::Feedback,
         Self::FeedbackForOthers,
@@ -208,6 +211,7 @@ impl Permission {
         Self::ReadPayloads,
         Self::Drain,
         Self::LogLevel,
+        Self::TestWebhook,
     ];
 
     /// The name in the API's document, in audit rows and in refusals.
@@ -230,6 +234,7 @@ impl Permission {
             Self::ReadPayloads => "payload:read",
             Self::Drain => "drain",
             Self::LogLevel => "log_level",
+            Self::TestWebhook => "webhook:test",
         }
     }
 }
@@ -331,7 +336,11 @@ mod tests {
             &["experiment:stop", "experiment:undo"],
         ]
         .concat();
-        let operator = [&experimenter[..], &["keys:manage", "drain", "log_level"]].concat();
+        let operator = [
+            &experimenter[..],
+            &["keys:manage", "drain", "log_level", "webhook:test", "payload:read"],
+        ]
+        .concat();
         let auditor = vec!["read", "audit:read"];
         let admin = Permission::ALL.map(Permission::as_str).to_vec();
 

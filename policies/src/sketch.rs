@@ -196,15 +196,20 @@ impl Sketch {
     /// The upper edge, in seconds, of the bucket that holds rank `ceil(q * total)`, at least 1.
     ///
     /// `None` without counts, or with `q` outside `0.0..=1.0`.
-    #[expect(clippy::cast_possible_truncation, reason = "a float above u64::MAX becomes it")]
     pub fn quantile(&self, q: f64) -> Option<f64> {
+        self.quantile_bucket(q).map(edge)
+    }
+
+    /// The bucket whose [`edge`] is [`Sketch::quantile`].
+    #[expect(clippy::cast_possible_truncation, reason = "a float above u64::MAX becomes it")]
+    pub fn quantile_bucket(&self, q: f64) -> Option<usize> {
         if !(0.0..=1.0).contains(&q) {
             return None;
         }
         let total = self.total();
         // Above 2^53 the product may round past the total, which must not lose the answer.
         let rank = ((q * total as f64).ceil() as u64).clamp(1, total.max(1));
-        self.rank_bucket(rank).map(edge)
+        self.rank_bucket(rank)
     }
 
     /// The sketch in few bytes: a version, the number of filled buckets, and for each of them the

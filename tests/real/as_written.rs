@@ -127,9 +127,9 @@ async fn the_demo_prints_commands_that_work_as_pasted() {
         [&*weir().display().to_string(), "demo", "--edge", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let mut demo = Program::start(&words, &[]);
     let all = |lines: &[String]| {
-        lines.iter().any(|line| line.contains("/metrics ")).then(|| lines.to_vec())
+        lines.iter().any(|line| line.contains("ramp started")).then(|| lines.to_vec())
     };
-    let lines = demo.printed(seconds(30), all).await;
+    let lines = demo.printed(seconds(60), all).await;
     let from = lines.iter().position(|line| line.trim_start().starts_with("curl")).unwrap();
     let until = from + lines[from..].iter().position(|line| !line.ends_with('\\')).unwrap();
     let curl = lines[from..=until].join("\n");
@@ -149,8 +149,8 @@ async fn the_demo_prints_commands_that_work_as_pasted() {
         .filter(|line| line.contains("export ") || line.contains("   # "))
         .fold("set -e\n".to_owned(), |all, line| all + line + "\n");
     let tried = run(&["bash", "-c", &pasted], &[]).await;
-    assert!(tried.ok && pasted.lines().count() == 10, "{pasted}\n{}\n{}", tried.out, tried.err);
-    for word in ["50", "alice", "weir_requests_total"] {
+    assert!(tried.ok && pasted.lines().count() == 13, "{pasted}\n{}\n{}", tried.out, tried.err);
+    for word in ["50", "alice", "weir_requests_total", "guardrail", "sample ratio"] {
         assert!(tried.out.contains(word), "{word} is not in {}", tried.out);
     }
 

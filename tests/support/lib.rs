@@ -8,6 +8,7 @@
 //! - [`Client`]: HTTP/1.1 and HTTP/2, with the times of every chunk;
 //! - [`RawClient`]: exact bytes and frames, for clients that break the protocol;
 //! - [`Collector`]: a collector of OpenTelemetry that keeps what it gets;
+//! - [`Events`]: a stream of events, read one by one;
 //! - [`until()`]: waiting for a condition instead of sleeping for luck.
 //!
 //! Servers listen on port 0 and run on threads of their own, so that a test which blocks or pauses
@@ -35,6 +36,7 @@ pub mod raw_client;
 pub mod gateway;
 pub mod process;
 pub mod collector;
+pub mod events;
 
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ pub use backend::{Backend, BackendBuilder, Seen, backend};
 pub use certificates::{Authority, Pair};
 pub use client::{Answer, Client, Failure, together};
 pub use collector::Collector;
+pub use events::{Event, Events};
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use gateway::{ADMIN_KEY, Gateway, GatewayBuilder, gateway};
 pub use process::{Process, Starting, weir};

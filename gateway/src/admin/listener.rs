@@ -12,19 +12,57 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// A connection.
+/// Longest time in which a reader takes nothing (L12): an answer may be a stream without an end.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// A connection that ends when its reader takes nothing for too long.
 #[derive(Debug)]
-pub enum AdminIo {
-    /// Plain.
+pub struct AdminIo {
+    wire: Wire,
+    // STUCK, but for tests.
+    limit: Duration,
+    // Set while a write waits, and kept for the next one.
+    stuck: Option<Pin<Box<Sleep>>>,
+    waits: bool,
+}
+
+#[derive(Debug)]
+enum Wire {
     Plain(TcpStream),
-    /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AdminIo {
+    fn new(wire: Wire) -> Self {
+        Self { wire, limit: STUCK, stuck: None, waits: false }
+    }
+
+    /// What a write came to, unless it has waited for too long.
+    fn within<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            self.waits = false;
+            return done;
+        }
+        let limit = self.limit;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if !self.waits {
+            self.waits = true;
+            stuck.as_mut().reset(tokio::time::Instant::now() + limit);
+        }
+        std::task::ready!(stuck.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 /// Who is at the other end.
@@ -59,7 +97,7 @@ impl AdminListener {
                 let _ = stream.set_nodelay(true);
                 let sender = sender.clone();
                 let Some(acceptor) = acceptor.clone() else {
-                    if sender.send((AdminIo::Plain(stream), peer)).await.is_err() {
+                    if sender.send((AdminIo::new(Wire::Plain(stream)), peer)).await.is_err() {
                         return;
                     }
                     continue;
@@ -68,7 +106,8 @@ impl AdminListener {
                     if let Ok(Ok(stream)) =
                         tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await
                     {
-                        let _ = sender.send((AdminIo::Tls(Box::new(stream)), peer)).await;
+                        let wire = Wire::Tls(Box::new(stream));
+                        let _ = sender.send((AdminIo::new(wire), peer)).await;
                     }
                 });
             }
@@ -99,9 +138,9 @@ impl AsyncRead for AdminIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -112,23 +151,52 @@ impl AsyncWrite for AdminIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        this.within(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        let this = self.get_mut();
+        let flushed = match &mut this.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        this.within(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A reader that takes nothing holds nothing for ever: not the connection, and not the stream
+    /// that is written to it.
+    #[tokio::test]
+    async fn l12_a_reader_that_takes_nothing_loses_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let limit = Duration::from_millis(50);
+        let mut io = AdminIo { limit, ..AdminIo::new(Wire::Plain(stream)) };
+        let error = loop {
+            if let Err(error) = io.write_all(&[0; 64 << 10]).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(reader);
     }
 }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use policies::guardrail::Judgement;
-use policies::ramp::{Decision, Phase};
+use policies::ramp::Phase;
 use policies::statistics::Verdict;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use super::idempotency::{Answer, Answers};
 use super::{Context, to_the_end};
 use crate::change::ChangeError;
 use crate::clock;
-use crate::control::{HandFault, Ramp, status_word, words};
+use crate::control::{HandFault, Made, Ramp, status_word, words};
 use crate::live::Actor;
 use crate::store::Source;
 
@@ -191,7 +191,7 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
         "evidence_from_revision": told.from,
         "guardrails": ramp.judged.iter().map(|judged| guardrail(ramp, judged)).collect::<Vec<_>>(),
         "decisions": ramp.decisions.iter().rev()
-            .map(|made| decision(made, &told.variant)).collect::<Vec<_>>(),
+            .map(decision).collect::<Vec<_>>(),
     })
 }
 
@@ -229,10 +229,12 @@ fn evidence(judged: &Judgement) -> Value {
     })
 }
 
-fn decision(made: &Decision, variant: &str) -> Value {
+fn decision(made: &Made) -> Value {
+    let Made { variant, decision: made } = made;
     let evidence = &made.evidence;
     json!({
         "at": at(made.at),
+        "variant": variant,
         "action": words::action(made.action),
         "reason": words::reason(made.reason),
         "words": words::decision(made, variant),

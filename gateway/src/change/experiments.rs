@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{ChangeError, Changes, Held};
 use crate::clock;
 use crate::config::plan::Owner;
-use crate::live::{Actor, LiveExperiment};
+use crate::live::{Actor, LiveExperiment, in_words};
+use crate::news::{Kind, News};
 use crate::store::{AuditRow, Change, RevisionRow, State, StoreError};
 use crate::telemetry::events;
 
@@ -78,7 +79,7 @@ impl Changes {
         self.store_stops(state).await?;
         // With another number, if somebody else had changed it meanwhile.
         let next = state.ledger.live.get(experiment).cloned().unwrap_or(next);
-        changed(experiment, action, &next, actor);
+        self.changed(experiment, action, Some(&before), &next, &actor.name);
         Ok(next)
     }
 
@@ -155,7 +156,7 @@ impl Changes {
         }
         state.ledger.live.insert(experiment.to_owned(), next.clone());
         self.put_in_force(state);
-        changed(experiment, action, &next, actor);
+        self.changed(experiment, action, Some(before), &next, &actor.name);
         Ok(next)
     }
 
@@ -183,10 +184,25 @@ impl Changes {
     }
 }
 
-/// Says that a change is in force.
-pub(super) fn changed(experiment: &str, action: &str, now: &LiveExperiment, actor: &Actor) {
-    let weights = weights_json(&now.weights);
-    events::experiment_changed(experiment, now.revision, action, &actor.name, &weights);
+impl Changes {
+    /// Says that a change is in force.
+    pub(super) fn changed(
+        &self,
+        experiment: &str,
+        action: &str,
+        before: Option<&LiveExperiment>,
+        now: &LiveExperiment,
+        by: &str,
+    ) {
+        let weights = weights_json(&now.weights);
+        events::experiment_changed(experiment, now.revision, action, by, &weights);
+        self.shared.news.tell(News {
+            experiment: Some(experiment.to_owned()),
+            revision: Some(now.revision),
+            reason: now.reason.clone(),
+            ..News::at(now.at, Kind::Revision, action, &now.by, in_words(before, now))
+        });
+    }
 }
 
 pub(super) fn known<'a>(

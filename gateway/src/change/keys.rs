@@ -10,6 +10,7 @@ use super::{ChangeError, Changes};
 use crate::clock;
 use crate::ids;
 use crate::live::Actor;
+use crate::news::{Kind, News};
 use crate::store::{AuditRow, KeyRow, StoreError};
 
 impl Changes {
@@ -61,6 +62,8 @@ impl Changes {
         self.store.call(move |store| store.add_key(&stored, &audit)).await?;
         state.keys.push(row.clone());
         self.put_in_force(&mut state);
+        let words = format!("key {} of role {} was made", row.name, row.role);
+        self.shared.news.tell(News::now(Kind::Key, "key.create", &actor.name, words));
         Ok((row, secret))
     }
 
@@ -110,6 +113,8 @@ impl Changes {
         self.store.call(move |store| store.revoke_key(&id, at, &audit)).await?;
         state.keys[place] = after.clone();
         self.put_in_force(&mut state);
+        let words = format!("key {} of role {} was revoked", after.name, after.role);
+        self.shared.news.tell(News::now(Kind::Key, "key.revoke", &actor.name, words));
         Ok(after)
     }
 }

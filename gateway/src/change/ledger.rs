@@ -5,15 +5,13 @@
 //! and what it has comes into force; only a stop that could not be stored yet stays on top of it.
 
 use std::collections::BTreeMap;
-
-use serde_json::Value;
+use std::sync::Arc;
 
 use super::experiments::shown;
 use super::{Changes, Held};
 use crate::config::plan::Plan;
 use crate::live::{Actor, LiveExperiment, LiveLayer};
 use crate::store::{AuditRow, Change, LayerRow, RampStep, RevisionRow, State, StoreError};
-use crate::telemetry::events;
 
 /// How often a change is worked out anew because somebody else was faster.
 pub(super) const TRIES: u32 = 3;
@@ -142,10 +140,39 @@ impl Changes {
     /// # Errors
     /// The store's; then it may be stored or not, and [`Changes::as_stored`] tells.
     pub(super) async fn keep(&self, change: Change) -> Result<(), StoreError> {
+        let plan = Arc::clone(&self.view().plan);
+        self.keep_and_tell(&plan, change).await
+    }
+
+    /// The same, told to the webhooks of `plan`: of the file that is being read, not of the one before.
+    ///
+    /// # Errors
+    /// As [`Changes::keep`].
+    pub(super) async fn keep_and_tell(
+        &self,
+        plan: &Plan,
+        mut change: Change,
+    ) -> Result<(), StoreError> {
         if change.is_empty() {
             return Ok(());
         }
-        self.store.call(move |store| store.add_change(&change)).await
+        change.subscribers = plan.webhooks.iter().map(|webhook| webhook.subscriber()).collect();
+        self.store.call(move |store| store.add_change(&change)).await?;
+        self.told.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+
+    /// Keeps what is seen and changes nothing, unless it is known already, and tells it.
+    ///
+    /// # Errors
+    /// The store's; then it may be kept or not, and saying it again is harmless.
+    pub async fn see(&self, seen: AuditRow) -> Result<(), StoreError> {
+        self.keep(Change { seen: vec![seen], ..Change::default() }).await
+    }
+
+    /// Counts the changes that were kept: whoever delivers messages looks when it moves.
+    pub fn told(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     /// What is stored now, with the stops of `state` that are not.
@@ -174,16 +201,15 @@ impl Changes {
         let mut news = Vec::new();
         for (name, stored) in live {
             if state.ledger.live.get(&name) != Some(&stored) && fits(&state.plan, &name, &stored) {
-                news.push((name.clone(), stored.clone()));
-                state.ledger.live.insert(name, stored);
+                let before = state.ledger.live.insert(name.clone(), stored.clone());
+                news.push((name, before, stored));
             }
         }
         if !news.is_empty() {
             self.put_in_force(state);
         }
-        for (name, now) in news {
-            let weights: Value = super::weights_json(&now.weights);
-            events::experiment_changed(&name, now.revision, "store", &now.by, &weights);
+        for (name, before, now) in news {
+            self.changed(&name, "store", before.as_ref(), &now, &now.by);
         }
         Ok(())
     }

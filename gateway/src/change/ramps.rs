@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::experiments::{as_seen, audit, changed, known};
+use super::experiments::{as_seen, audit, known};
 use super::{ChangeError, Changes};
 use crate::clock;
 use crate::live::{Actor, LiveExperiment, WeightsFault};
@@ -64,7 +64,7 @@ impl Changes {
         }
         state.ledger.live.insert(experiment.to_owned(), next.clone());
         self.put_in_force(&mut state);
-        changed(experiment, &step.action, &next, actor);
+        self.changed(experiment, &step.action, Some(&before), &next, &actor.name);
         Ok(next)
     }
 
@@ -97,7 +97,7 @@ impl Changes {
         state.ledger.unstored_ramps.push(step.step);
         state.ledger.live.insert(experiment.to_owned(), next.clone());
         self.put_in_force(&mut state);
-        changed(experiment, &step.action, &next, actor);
+        self.changed(experiment, &step.action, Some(&before), &next, &actor.name);
         self.store_stops(&mut state).await?;
         // With another number, if somebody else had changed it meanwhile.
         Ok(state.ledger.live.get(experiment).cloned().unwrap_or(next))

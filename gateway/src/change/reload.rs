@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::experiments::{audit, weights_json};
+use super::experiments::audit;
 use super::ledger::{Ledger, TRIES, fits, overtaken};
 use super::{ChangeError, Changes};
 use crate::backends::resolve;
 use crate::clock;
 use crate::config::plan::Plan;
 use crate::live::{Actor, LiveExperiment, LiveLayer, statement};
+use crate::news::{Kind, News};
 use crate::store::{Change, StoreError};
 use crate::telemetry::events;
 
@@ -61,6 +62,10 @@ impl Changes {
                 drop(reloads);
                 let generation = self.view().generation;
                 events::config_refused(&self.file.display().to_string(), generation, &problems);
+                let words = format!("the file was refused; configuration {generation} stays");
+                let refused = News::now(Kind::Reload, "config.refuse", "file", words);
+                let reason = problems.lines().next().map(str::to_owned);
+                self.shared.news.tell(News { reason, ..refused });
                 Err(problems)
             }
         }
@@ -115,7 +120,7 @@ impl Changes {
             if let Some(error) = failed.take_if(|error| !overtaken(error) || tries == TRIES) {
                 return Err(error.into());
             }
-            let Err(error) = self.keep(next.1).await else { break next.0 };
+            let Err(error) = self.keep_and_tell(&plan, next.1).await else { break next.0 };
             // It may be stored all the same, or somebody else was faster: worked out from what the
             // store has now, it is nothing any more, or another change.
             let Ok(stored) = self.as_stored(&state).await else { return Err(error.into()) };
@@ -128,7 +133,7 @@ impl Changes {
             .live
             .iter()
             .filter(|(name, now)| state.ledger.live.get(*name) != Some(now))
-            .map(|(name, now)| (name.clone(), now.clone()))
+            .map(|(name, now)| (name.clone(), state.ledger.live.get(name).cloned(), now.clone()))
             .collect();
         state.plan = Arc::clone(&plan);
         state.ledger = next;
@@ -147,9 +152,10 @@ impl Changes {
             reloads.notices.clone_from(&notices);
         }
         events::config_loaded(&self.file.display().to_string(), generation, &notices);
-        for (name, now) in changed {
-            let weights = weights_json(&now.weights);
-            events::experiment_changed(&name, now.revision, "file", &now.by, &weights);
+        let words = format!("configuration {generation} is in force");
+        self.shared.news.tell(News::now(Kind::Reload, "config.load", "file", words));
+        for (name, before, now) in changed {
+            self.changed(&name, "file", before.as_ref(), &now, &now.by);
         }
         Ok(generation)
     }
@@ -202,5 +208,5 @@ fn restated(
         }
     }
     let after = Ledger { live, layers, statements: says, ..Ledger::default() };
-    Ok((after, Change { revisions, statements, layers: moved, ramps }))
+    Ok((after, Change { revisions, statements, layers: moved, ramps, ..Change::default() }))
 }

@@ -139,6 +139,11 @@ impl Console {
         self.out_is_terminal
     }
 
+    /// Whether lines and blocks can be drawn: somebody watches, and the locale is UTF-8.
+    pub(crate) fn is_fine(&self) -> bool {
+        self.out_is_terminal && is_utf8(|name| std::env::var(name).ok())
+    }
+
     /// Columns that may be filled; no bound if nobody watches.
     pub(crate) fn width(&self) -> usize {
         if self.out_is_terminal { terminal_width() } else { usize::MAX }
@@ -234,6 +239,15 @@ impl Console {
         put(&mut self.out, &frame);
     }
 
+    /// Prints `text` above the picture, which the next [`draw`](Self::draw) draws again below it.
+    pub(crate) fn print_above(&mut self, text: &str) {
+        if self.picture > 0 {
+            let up = std::mem::take(&mut self.picture);
+            put(&mut self.out, &format!("\x1b[{up}A\r\x1b[J\x1b[?25h"));
+        }
+        self.print(text);
+    }
+
     /// Leaves the last picture standing, and gives the cursor back.
     pub(crate) fn draw_ends(&mut self) {
         if self.picture > 0 {
@@ -261,6 +275,14 @@ fn is_hidden(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\t' | '\r')
 }
 
+/// Whether the locale says that text is UTF-8.
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable);
+    let locale = set.into_iter().find(|value| !value.is_empty()).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// Columns of the terminal, at most one too few.
 ///
 /// clap asks the terminal already, to wrap its help. So a text of one-letter words is wrapped, and
@@ -282,6 +304,19 @@ mod tests {
         assert_eq!(Paint { on: false }.paint(Tone::Bad, "x"), "x");
         assert_eq!(Paint { on: true }.paint(Tone::Bad, "x"), "\x1b[31mx\x1b[0m");
         assert_eq!(Paint { on: true }.paint(Tone::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_names_the_locale() {
+        let with = |all: &'static str, lang: &'static str| {
+            is_utf8(move |name| match name {
+                "LC_ALL" => Some(all.to_owned()),
+                "LANG" => Some(lang.to_owned()),
+                _ => None,
+            })
+        };
+        assert!(with("", "en_GB.UTF-8") && with("C.utf8", "C"));
+        assert!(!with("C", "en_GB.UTF-8") && !with("", ""));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod routes;
 mod shadows;
 mod experiments;
 mod feedback;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -81,6 +82,7 @@ impl<'a> Check<'a> {
             shadows,
             layers,
             holdout,
+            webhooks,
         } = file;
         let server = self.server(server);
         let admin = self.admin(admin, &server);
@@ -113,6 +115,7 @@ impl<'a> Check<'a> {
                 .map(|(name, written::Layer {})| name.value.into())
                 .collect(),
             holdout_bp: self.holdout(holdout),
+            webhooks: self.webhooks(webhooks),
             server,
             admin,
             store,

@@ -54,6 +54,17 @@ impl Told {
     }
 }
 
+/// A decision, and whose it was: an experiment's ramps may be of one variant and then of another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    /// The variant; empty in stores of earlier builds.
+    #[serde(default)]
+    pub variant: String,
+    /// What was decided.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
 /// One ramp.
 #[derive(Clone, Debug)]
 pub struct Ramp {
@@ -64,7 +75,7 @@ pub struct Ramp {
     /// Number of its newest decision.
     pub number: u64,
     /// Its newest decisions, oldest first.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<Made>,
     /// Each guardrail at the last look.
     pub judged: Vec<Judgement>,
     /// Exposures of the variant in this phase, at the last look.
@@ -105,11 +116,16 @@ impl Ramp {
             let name = &row.experiment;
             StoreError::Damaged(format!("{what} of the ramp of experiment {name}: {error}"))
         };
-        let told = serde_json::from_str(&row.settings).map_err(|e| damaged("settings", e))?;
+        let told: Told = serde_json::from_str(&row.settings).map_err(|e| damaged("settings", e))?;
         let state = serde_json::from_str(&row.state).map_err(|e| damaged("state", e))?;
         let mut decisions = Vec::new();
         for text in &row.decisions {
-            decisions.push(serde_json::from_str(text).map_err(|e| damaged("a decision", e))?);
+            let mut made: Made =
+                serde_json::from_str(text).map_err(|e| damaged("a decision", e))?;
+            if made.variant.is_empty() {
+                made.variant.clone_from(&told.variant);
+            }
+            decisions.push(made);
         }
         Ok(Self { number: row.number, decisions, ..Self::new(told, state) })
     }
@@ -117,17 +133,18 @@ impl Ramp {
     /// What a look found.
     pub(super) fn saw(&mut self, state: &State, judged: Vec<Judgement>, exposures: u64, now: u64) {
         self.exposures = exposures.saturating_sub(state.exposures_before);
-        if !state.is_over() {
+        // The look that ends it shows why; after that nothing is added.
+        if !self.state.is_over() {
             self.series.add(now, &judged);
             self.judged = judged;
         }
     }
 
     /// One more decision.
-    pub(super) fn decided(&mut self, decision: Decision) {
+    pub(super) fn decided(&mut self, made: Made) {
         if self.decisions.len() >= DECISIONS as usize {
             self.decisions.remove(0);
         }
-        self.decisions.push(decision);
+        self.decisions.push(made);
     }
 }

@@ -1,4 +1,4 @@
-//! The demo's load: some two hundred users, a few of them busy, who ask through the edge as real
+//! The demo's load: twenty thousand users, some of them busy, who ask through the edge as real
 //! clients do: TLS, kept connections, a part of them streaming.
 
 use std::io;
@@ -25,21 +25,21 @@ use tokio_rustls::TlsConnector;
 
 use crate::cli::admin_client::client_config;
 
-/// Requests per second, all together.
-const RATE: f64 = 20.0;
+/// Requests per second, all together: enough for evidence within minutes, and little for a machine.
+const RATE: f64 = 200.0;
 
 /// Connections. More than the requests that are ever in flight, so that a slow answer does not hold
 /// back the next request.
-const CONNECTIONS: u32 = 10;
+const CONNECTIONS: u32 = 60;
 
 /// Users.
-const USERS: u32 = 200;
+const USERS: u32 = 20_000;
 
 /// How uneven the users are: the nth asks in proportion to `n^-SKEW`.
-const SKEW: f64 = 0.7;
+const SKEW: f64 = 0.5;
 
 /// Part of the requests that ask for a stream.
-const STREAMING: f64 = 0.3;
+const STREAMING: f64 = 0.2;
 
 const QUESTIONS: [&str; 6] = [
     "What is a weir?",

@@ -1,5 +1,5 @@
-//! What the demo shows: one table that is drawn again every second, or a line every ten where
-//! nobody watches.
+//! What the demo shows: a table and the evidence of the ramp, drawn again every second, or a line
+//! every ten where nobody watches.
 //!
 //! All numbers are the gateway's own, from `GET /status`; only the tokens of the shadow are counted
 //! by its model server, because the gateway does not read what no client gets.
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::setting::{EXPERIMENT, SHADOW};
-use crate::cli::console::{Paint, Tone};
+use crate::cli::console::Tone;
+use crate::cli::ramp::screen::{self, Look};
 use crate::cli::{reading, words};
 
 /// How far a rate that is worked out here looks back; the gateway's look back as far.
@@ -19,6 +20,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Columns that the full table needs; below, weight and tokens are left out.
 const FULL: usize = 98;
+
+/// The shadow's row.
+const COPIES: &str = "copies";
 
 /// One row of the table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +63,7 @@ impl View {
         };
         let experiment = named("experiments", EXPERIMENT)?;
         let state = reading::text(&experiment, "state").unwrap_or("?").to_owned();
-        let tones = [Tone::First, Tone::Second, Tone::Plain];
+        let tones = [Tone::First, Tone::Second, Tone::Third];
         let mut rows = Vec::new();
         for (at, (name, variant)) in reading::variants(&experiment).into_iter().enumerate() {
             let number = |key| reading::number(variant, key);
@@ -80,8 +84,8 @@ impl View {
             let count = |key| reading::whole(&shadow, key).unwrap_or(0);
             let (ok, error) = (count("ok"), count("error"));
             rows.push(Row {
-                name: SHADOW.to_owned(),
-                tone: Tone::Third,
+                name: COPIES.to_owned(),
+                tone: Tone::Dim,
                 weight: "copy".to_owned(),
                 share: reading::number(&shadow, "percent").unwrap_or(0.0) / 100.0,
                 requests: ok + error,
@@ -114,13 +118,9 @@ impl View {
         })
     }
 
-    /// What must be shown at once when it is not what was shown last.
-    pub(crate) fn state(&self) -> (u64, &str) {
-        (self.revision, &self.state)
-    }
-
-    /// The table.
-    pub(crate) fn lines(&self, width: usize, paint: Paint) -> Vec<String> {
+    /// The table, and what is known of the ramp.
+    pub(crate) fn lines(&self, ramp: Option<&Value>, look: Look) -> Vec<String> {
+        let Look { paint, width, .. } = look;
         let full = width >= FULL;
         let bar = if full { 12 } else { 10 };
         let running = self.state == "running";
@@ -169,6 +169,10 @@ impl View {
             ));
         }
         lines.push(String::new());
+        if let Some(ramp) = ramp {
+            lines.extend(of_ramp(ramp, look));
+            lines.push(String::new());
+        }
         lines.push(format!("  {}", words::cut(&self.change, width.saturating_sub(3))));
         for trouble in &self.trouble {
             lines.push(format!(
@@ -191,7 +195,7 @@ impl View {
     }
 
     /// The same in one line, for a log.
-    pub(crate) fn summary(&self) -> String {
+    pub(crate) fn summary(&self, ramp: Option<&Value>) -> String {
         let each = |row: &Row| {
             let errors = row.errors.map_or_else(|| "–".to_owned(), words::failures);
             let p95 = row.quantiles[1].map_or_else(|| "–".to_owned(), words::latency);
@@ -203,14 +207,68 @@ impl View {
                 words::per_second(row.rate),
             )
         };
-        let rows = self.rows.iter().map(each).collect::<Vec<_>>().join(" | ");
-        format!("[{}] revision {} {} | {rows}", words::span(self.up), self.revision, self.state)
+        // Who gets nothing says nothing.
+        let served = self.rows.iter().filter(|row| row.share > 0.0);
+        let rows = served.map(each).collect::<Vec<_>>().join(" | ");
+        let ramp = ramp.map_or_else(String::new, |ramp| format!(" | {}", in_short(ramp)));
+        format!(
+            "[{}] revision {} {} | {rows}{ramp}",
+            words::span(self.up),
+            self.revision,
+            self.state
+        )
     }
 
     /// The backend of a stopped experiment's route is the control's, in the demo.
     fn serving(&self) -> &str {
         self.rows.first().map_or("the route's backend", |row| row.name.as_str())
     }
+}
+
+/// Where the ramp stands, and its guardrails.
+fn of_ramp(ramp: &Value, look: Look) -> Vec<String> {
+    let state = reading::text(ramp, "state").unwrap_or("?");
+    let room = look.width.saturating_sub(3);
+    let (standing, state_in_words) = (screen::standing(ramp), screen::state_in_words(ramp));
+    let is_under_way = matches!(state, "running" | "holding" | "paused");
+    let rest = match is_under_way {
+        true => format!("; {}", screen::until_next(ramp, state)),
+        false => String::new(),
+    };
+    // Cut before it is painted: colours have no width.
+    let rest = words::cut(
+        &rest,
+        room.saturating_sub(
+            "ramp: , ".len() + standing.chars().count() + state_in_words.chars().count(),
+        ),
+    )
+    .into_owned();
+    let state = look.paint.paint(screen::tone(state), &state_in_words);
+    let mut lines =
+        vec![format!("  {}: {standing}, {state}{rest}", look.paint.paint(Tone::Bold, "ramp"))];
+    lines.extend(screen::guardrails(ramp, look));
+    lines
+}
+
+/// `ramp: step 1 of 2, canary at 20 %, running; harm at most 3.4 of 4.6 (failed), 1 of 5 hold`.
+fn in_short(ramp: &Value) -> String {
+    let guardrails = reading::list(ramp, "guardrails");
+    let harm = |each: &Value| {
+        let needed = reading::number(each.get("thresholds")?, "breach")?;
+        let log_e = reading::number(each, "log_e_harm")?;
+        Some((log_e / needed, log_e, needed, reading::text(each, "metric")?.to_owned()))
+    };
+    let worst = guardrails.iter().filter_map(harm).max_by(|a, b| a.0.total_cmp(&b.0));
+    let worst = worst.map_or_else(String::new, |(_, log_e, needed, metric)| {
+        let held = guardrails.iter().filter(|each| reading::text(each, "verdict") == Some("held"));
+        format!(
+            "; harm at most {log_e:.1} of {needed:.1} ({}), {} of {} guardrails hold",
+            words::clean(&metric),
+            held.count(),
+            guardrails.len(),
+        )
+    });
+    format!("ramp: {}, {}{worst}", screen::standing(ramp), screen::state_in_words(ramp))
 }
 
 /// Errors since the start if the gateway counts them, else of the last seconds.
@@ -286,6 +344,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::console::Paint;
+
+    fn look(width: usize) -> Look {
+        Look { paint: Paint { on: false }, width, is_fine: false }
+    }
+
+    fn ramp() -> Value {
+        let guardrail = |metric: &str, harm: f64| {
+            json!({ "metric": metric, "required": true, "verdict": "too_early",
+                "log_e_harm": harm, "log_e_safe": 1.0, "thresholds": { "breach": 4.6, "held": 3.7 },
+                "exposures": { "treated": 312, "control": 2_900 },
+                "events": { "treated": 9, "control": 6 } })
+        };
+        json!({ "experiment": "int8", "variant": "canary", "control": "stable", "state": "running",
+            "phase": "step", "step": 1, "steps": [{}, {}], "share": 0.2, "seconds_left": 3,
+            "exposures": 120, "min_exposures": 200,
+            "guardrails": [guardrail("failed", 3.4), guardrail("latency_p50", 0.2)] })
+    }
 
     fn view(state: &str) -> View {
         let status = json!({
@@ -308,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_full_table() {
-        let lines = view("running").lines(100, Paint { on: false });
+        let lines = view("running").lines(None, look(100));
         assert_eq!(
             lines.join("\n"),
             "  int8 on route chat, revision 2, running, up 1 min 15 s
@@ -316,7 +392,7 @@ mod tests {
   variant   weight  share                 requests  req/s  errors     p50     p95     p99  tokens/s
   stable        90  ██████████▊     90 %     1,234   18.2   0.0 %   41 ms   85 ms  1.20 s       512
   canary        10  █▎              10 %       131    1.9   3.1 %   63 ms  150 ms  220 ms        48
-  next        copy  █▎              10 %       136    2.0   0.0 %   97 ms  210 ms       –        52
+  copies      copy  █▎              10 %       136    2.0   0.0 %   97 ms  210 ms       –        52
 
   last change: 4 s ago by first-admin: a first look
   req/s, latencies and tokens/s over the last 10 s · Ctrl-C stops everything"
@@ -324,14 +400,26 @@ mod tests {
     }
 
     #[test]
+    fn a_ramp_stands_under_the_table() {
+        let lines = view("running").lines(Some(&ramp()), look(100));
+        assert_eq!(
+            lines[7..10].join("\n"),
+            "  ramp: step 1 of 2, canary at 20 %, running; at least 3 s left, 120 of 200 exposures
+  guardrail    verdict    harm                    safety                  seen
+  failed       too early  [#####...]  3.4 of 4.6  [##......]  1.0 of 3.7  9 of 312, stable 6 of 2,9…"
+        );
+        assert!(lines.len() <= 23, "a small terminal has 24 lines");
+    }
+
+    #[test]
     fn a_narrow_terminal_gets_a_narrower_table() {
-        let lines = view("running").lines(79, Paint { on: false });
+        let lines = view("running").lines(None, look(79));
         assert_eq!(
             lines[2..6].join("\n"),
             "  variant   share               requests  req/s  errors     p50     p95     p99
   stable    █████████     90 %     1,234   18.2   0.0 %   41 ms   85 ms  1.20 s
   canary    █             10 %       131    1.9   3.1 %   63 ms  150 ms  220 ms
-  next      █             10 %       136    2.0   0.0 %   97 ms  210 ms       –"
+  copies    █             10 %       136    2.0   0.0 %   97 ms  210 ms       –"
         );
     }
 
@@ -340,7 +428,7 @@ mod tests {
         let mut view = view("stopped");
         view.change = "long ".repeat(60);
         for width in [79, 80, 99, 100, 200] {
-            for line in view.lines(width, Paint { on: false }) {
+            for line in view.lines(Some(&ramp()), look(width)) {
                 assert!(line.chars().count() <= width, "{width}: {line}");
             }
         }
@@ -348,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_stopped_experiment_says_who_serves() {
-        let lines = view("stopped").lines(100, Paint { on: false });
+        let lines = view("stopped").lines(None, look(100));
         assert!(
             lines.iter().any(|line| line.contains("stable serves all traffic now")),
             "{lines:#?}"
@@ -359,10 +447,11 @@ mod tests {
     #[test]
     fn a_log_gets_a_line() {
         assert_eq!(
-            view("running").summary(),
+            view("running").summary(Some(&ramp())),
             "[1 min 15 s] revision 2 running | stable 90 %: 1,234 requests, 18.2/s, errors 0.0 %, p95 85 ms \
              | canary 10 %: 131 requests, 1.9/s, errors 3.1 %, p95 150 ms \
-             | next 10 %: 136 requests, 2.0/s, errors 0.0 %, p95 210 ms"
+             | copies 10 %: 136 requests, 2.0/s, errors 0.0 %, p95 210 ms \
+             | ramp: step 1 of 2, canary at 20 %, running; harm at most 3.4 of 4.6 (failed), 0 of 2 guardrails hold"
         );
     }
 

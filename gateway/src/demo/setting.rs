@@ -61,16 +61,17 @@ health = {{ path = "/health" }}
 path = "/v1/chat/completions"
 backend = "stable"                     # serves when no experiment decides
 
-# The question: is the canary as good as what is there?
+# The question: may one of the others serve instead of stable? Ramps will move these weights.
 [experiments.{EXPERIMENT}]
 route = "chat"
 unit = ["header:x-user-id", "key"]     # a user stays on one variant
 control = "stable"
 [experiments.{EXPERIMENT}.variants]
-stable = {{ backend = "stable", weight = 90 }}
-canary = {{ backend = "canary", weight = 10 }}
+stable = {{ backend = "stable", weight = 100 }}
+canary = {{ backend = "canary", weight = 0 }}
+next = {{ backend = "next", weight = 0 }}
 
-# A model that no client sees yet: it gets copies, and its answers are only measured.
+# Copies of requests, for a model that no client need see yet: its answers are only measured.
 [shadows.{SHADOW}]
 route = "chat"
 backend = "next"

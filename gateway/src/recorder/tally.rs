@@ -85,6 +85,8 @@ pub struct Shard {
     fallback: AtomicU64,
     // Requests begun, by `Reason::index`.
     reasons: [AtomicU64; Reason::WORDS.len()],
+    // Refused before they were assigned: of a route's own cell only.
+    refused: AtomicU64,
     streams_open: AtomicU64,
     overhead: OverheadTimes,
     input_tokens: AtomicU64,
@@ -100,6 +102,7 @@ impl Shard {
             eligible: AtomicU64::new(0),
             fallback: AtomicU64::new(0),
             reasons: Default::default(),
+            refused: AtomicU64::new(0),
             streams_open: AtomicU64::new(0),
             overhead: OverheadTimes::default(),
             input_tokens: AtomicU64::new(0),
@@ -147,6 +150,8 @@ impl Latency {
 pub struct Watched {
     /// Requests begun, by `Reason::index`.
     pub reasons: [u64; Reason::WORDS.len()],
+    /// Requests of the route that were refused before they were assigned.
+    pub refused: u64,
     /// Event streams under way.
     pub streams_open: u64,
     /// Time that was the gateway's own.
@@ -157,7 +162,7 @@ impl Default for Watched {
     fn default() -> Self {
         // With its buckets, so that a series is whole before the first request.
         let overhead = OverheadTimes::default().read();
-        Self { reasons: Default::default(), streams_open: 0, overhead }
+        Self { reasons: Default::default(), refused: 0, streams_open: 0, overhead }
     }
 }
 
@@ -210,6 +215,7 @@ impl Tally {
         for (sum, count) in self.watched.reasons.iter_mut().zip(&other.watched.reasons) {
             *sum += count;
         }
+        self.watched.refused += other.watched.refused;
         self.watched.streams_open += other.watched.streams_open;
         self.watched.overhead.merge(&other.watched.overhead);
     }
@@ -299,6 +305,11 @@ impl Cell {
         bump(&self.shard(worker).reasons[reason.index()], 1);
     }
 
+    /// A request of the route whose own cell this is was refused. On its worker's thread only.
+    pub fn refused(&self, worker: usize) {
+        bump(&self.shard(worker).refused, 1);
+    }
+
     /// The answer to a request is an event stream, from here to the end of the request. On its
     /// worker's thread only.
     #[inline]
@@ -357,6 +368,7 @@ impl Cell {
                 *sum += count;
                 out.started += count;
             }
+            out.watched.refused += shard.refused.load(Relaxed);
             out.watched.streams_open += shard.streams_open.load(Relaxed);
             out.watched.overhead.merge(&shard.overhead.read());
             out.input_tokens += shard.input_tokens.load(Relaxed);

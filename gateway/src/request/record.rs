@@ -9,14 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::request;
-use http_body::Body;
-use hyper::body::Incoming;
 use policies::outcome::{Flag, Outcome, RejectReason};
 use policies::usage::Usage;
 use routing::{Assignment, VariantId};
 use tokio::sync::oneshot;
 
-use crate::body::Source;
+use crate::body::{ClientBody, Source};
 use crate::clock;
 use crate::ids::{IdText, RequestId};
 use crate::names::Name;
@@ -44,7 +42,7 @@ pub struct Record {
     started: Instant,
     ahead: usize,
     /// The client's body, until somebody reads it.
-    pub body: Option<Incoming>,
+    pub body: Option<ClientBody>,
     /// The client's body, once somebody does.
     pub source: Option<Rc<Source>>,
     /// Whether the client waits for a `100 Continue`.
@@ -78,7 +76,7 @@ pub fn cut(text: &str, most: usize) -> &str {
 
 impl Record {
     /// Begins with the head.
-    pub fn open(cx: &Cx, head: &request::Parts, body: Incoming) -> Self {
+    pub fn open(cx: &Cx, head: &request::Parts, body: ClientBody) -> Self {
         let worker = &cx.worker;
         let wall = clock::unix_nanos();
         let id = RequestId::new(wall, fastrand::u64(..));
@@ -189,11 +187,15 @@ impl Record {
         self.place.map(|(route, _)| (route, self.inspect))
     }
 
-    /// The request has a caller and a route, and places in every limit.
+    /// The request has a caller and a route: whoever refuses it from here on, it is one of this route's.
+    pub fn found(&mut self, route: usize) {
+        self.place = Some((route, None));
+    }
+
+    /// The request has places in every limit.
     pub fn admitted(&mut self, cx: &Cx, route: usize, places: Places) {
         let plan = &cx.snapshot.routes[route];
         self.places = Some(places);
-        self.place = Some((route, None));
         let row = self.row();
         row.route = Some(plan.name);
         row.pattern = Some(plan.pattern);
@@ -284,6 +286,9 @@ impl Record {
             row.rejected = Some(reason);
             let protocol = protocol_index(row.protocol);
             bump(&self.cx.worker.counters().rejected[reason.index()][protocol], 1);
+            if let Some((route, _)) = self.place {
+                self.cx.snapshot.routes[route].cell.refused(self.cx.worker.id);
+            }
         }
         if matches!(rejection, Rejection::Refused(Refusal::HeaderTimeout)) {
             self.row().t_header = Micros::NONE;
@@ -328,7 +333,7 @@ impl Record {
         }
         let drained = std::future::poll_fn(|cx| {
             loop {
-                match std::task::ready!(std::pin::Pin::new(&mut body).poll_frame(cx)) {
+                match std::task::ready!(body.poll_frame(cx)) {
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return std::task::Poll::Ready(()),
                 }
@@ -356,10 +361,6 @@ impl Record {
         lower(&counters.in_flight, 1);
         conn.busy.set(conn.busy.get() - 1);
         conn.quiet_since.set(now);
-        if conn.holds.replace(false) {
-            // The next request was read already; nothing else would make hyper ask for it.
-            conn.wake();
-        }
 
         let unsaid = row.outcome.is_none() && row.rejected.is_none();
         if unsaid && (row.status == 0 || self.counted) {

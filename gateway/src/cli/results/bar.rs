@@ -24,7 +24,7 @@ const FINE: Bar = Bar { line: '━', value: '●', one: '│', left: '◀', righ
 impl Bar {
     /// Fine lines on a terminal that can show them, plain ones elsewhere.
     pub(super) fn of(console: &Console) -> Self {
-        if console.is_terminal() && is_utf8(|name| std::env::var(name).ok()) { FINE } else { PLAIN }
+        if console.is_fine() { FINE } else { PLAIN }
     }
 
     /// Plain ones.
@@ -82,14 +82,6 @@ fn place(ratio: f64) -> usize {
     column.min(COLUMNS - 1)
 }
 
-/// Whether the locale says that text is UTF-8.
-fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable);
-    let locale = set.into_iter().find(|value| !value.is_empty()).unwrap_or_default();
-    let locale = locale.to_ascii_lowercase();
-    locale.contains("utf-8") || locale.contains("utf8")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,18 +94,5 @@ mod tests {
         assert_eq!(draw(Some(8.0), Some(5.0), None), "            |           >");
         assert_eq!(draw(None, Some(0.0), Some(1.0)), "<-----------|");
         assert_eq!(draw(None, None, None), "            |");
-    }
-
-    #[test]
-    fn the_first_variable_that_is_set_names_the_locale() {
-        let with = |all: &'static str, lang: &'static str| {
-            is_utf8(move |name| match name {
-                "LC_ALL" => Some(all.to_owned()),
-                "LANG" => Some(lang.to_owned()),
-                _ => None,
-            })
-        };
-        assert!(with("", "en_GB.UTF-8") && with("C.utf8", "C"));
-        assert!(!with("C", "en_GB.UTF-8") && !with("", ""));
     }
 }

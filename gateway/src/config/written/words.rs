@@ -93,3 +93,7 @@ words! {
     /// What the values of a metric are.
     MetricKind { Bool = "bool", Number = "number", Text = "text" }
 }
+words! {
+    /// What messages of a webhook look like.
+    WebhookFormat { Weir = "weir", Alertmanager = "alertmanager" }
+}

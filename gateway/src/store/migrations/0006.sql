@@ -1,17 +1,29 @@
--- Answers to copies beside those that clients got: what is counted of each shadow, saved over and over.
--- Bytes that only the program reads; see comparison/known.rs.
-CREATE TABLE comparisons (
-    shadow TEXT PRIMARY KEY,
-    at INTEGER NOT NULL, -- last change, microseconds since 1970
-    bytes BLOB NOT NULL
-) STRICT;
+-- Schema 6: what webhooks are still to be told, and what lasts.
 
--- Pairs that differ, where the operator allows that payloads are kept (T27). A table of their own, so
--- that nothing that reads outcomes can meet them.
-CREATE TABLE disagreements (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    shadow TEXT NOT NULL,
-    at INTEGER NOT NULL,  -- when the request came, microseconds since 1970
-    content TEXT NOT NULL -- JSON, without credentials
-) STRICT;
-CREATE INDEX disagreements_of ON disagreements (shadow, id);
+-- One row for each webhook and audit entry that it is told of, from the transaction that added the
+-- entry until the receiver has taken it. What was given up stays a while, to be looked at.
+CREATE TABLE outbox (
+    webhook TEXT NOT NULL,       -- its name in the configuration
+    audit INTEGER NOT NULL,      -- number of the entry: they are told in this order
+    event TEXT NOT NULL,
+    body TEXT NOT NULL,          -- JSON: the event, or a list of alerts
+    is_alerts INTEGER NOT NULL,  -- 1: a list of alerts
+    at INTEGER NOT NULL,         -- of the entry, microseconds since 1970
+    tries INTEGER NOT NULL,      -- that failed
+    due INTEGER NOT NULL,        -- not before, microseconds since 1970
+    refused INTEGER NOT NULL,    -- 1: the receiver refused this very message, so others do not wait for it
+    why TEXT,                    -- what the last try met
+    dead_at INTEGER,             -- when it was given up; NULL: it is still to be told
+    PRIMARY KEY (webhook, audit, event)
+) STRICT, WITHOUT ROWID;
+
+-- What began and has not ended: told once, and its end once, over restarts.
+CREATE TABLE alerts (
+    name TEXT NOT NULL,
+    experiment TEXT NOT NULL,
+    about TEXT NOT NULL,         -- metric of a guardrail; else empty
+    event TEXT NOT NULL,         -- that began it
+    began INTEGER NOT NULL,      -- microseconds since 1970
+    shown TEXT NOT NULL,         -- JSON: labels and annotations
+    PRIMARY KEY (name, experiment, about)
+) STRICT, WITHOUT ROWID;

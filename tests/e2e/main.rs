@@ -35,6 +35,8 @@ mod shadow;
 mod experiments;
 mod ramps;
 mod webhooks;
+mod verdicts;
+mod shapes;
 mod webhook_alerts;
 mod access;
 mod console;

@@ -166,10 +166,8 @@ fn became(webhook: &Webhook, message: &Message, answer: &Answer, now: i64, rando
     if now.saturating_sub(message.at) >= micros(webhook.give_up_after) {
         return Tried::Dead { at: now, why };
     }
-    let asked = match answer {
-        Answer::NotNow(_, Some(after)) => (*after).min(LONGEST),
-        _ => Duration::ZERO,
-    };
+    let asked = if let Answer::NotNow(_, Some(after)) = answer { *after } else { Duration::ZERO };
+    let asked = asked.min(LONGEST);
     let due = now.saturating_add(micros(wait(message.tries + 1, random).max(asked)));
     Tried::Again { due, refused: matches!(answer, Answer::Refused(_)), why }
 }

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 use routing::{Rule, Target, UnitSource};
 
 /// Everything the file says, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// The edge: where clients come in.
     pub server: Server,
@@ -44,7 +44,7 @@ pub struct Plan {
 }
 
 /// `[server]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// Address of the edge; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -164,7 +164,7 @@ pub struct Limits {
 }
 
 /// `[admin]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Admin {
     /// Address of the admin listener.
     pub listen: SocketAddr,
@@ -373,7 +373,7 @@ pub struct Probe {
 }
 
 /// `[routes.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Its name.
     pub name: Arc<str>,

@@ -18,8 +18,8 @@ pub mod definition;
 
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems};
-pub use schema::schema;
 pub use says::{Says, experiment};
+pub use schema::schema;
 pub(crate) use value::show_duration;
 pub use value::{duration as parse_duration, size as parse_size};
 

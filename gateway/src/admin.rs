@@ -15,10 +15,13 @@ use self::experiments::define;
 use crate::change::Changes;
 use crate::control::Control;
 use crate::store::thread::StoreHandle;
+use crate::webhooks::Webhooks;
 use crate::worker::Shared;
 
 pub mod listener;
 pub mod access;
+pub mod session;
+pub mod console;
 pub mod error;
 pub mod extract;
 pub mod idempotency;
@@ -32,6 +35,7 @@ pub mod requests;
 pub mod audit;
 pub mod ramps;
 pub mod results;
+pub mod webhooks;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -58,8 +62,12 @@ pub struct Inner {
     pub live: live::Live,
     /// Answers to repeated requests.
     pub answers: idempotency::Answers,
+    /// Who is signed in to the console.
+    pub sessions: session::Sessions,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
+    /// Whom decisions are told.
+    pub webhooks: Arc<Webhooks>,
     /// How sending spans went, where they are sent.
     pub spans: Option<Arc<crate::telemetry::traces::SpanCounts>>,
 }
@@ -75,7 +83,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// For one process.
     pub fn new(
-        (changes, control): (Arc<Changes>, Arc<Control>),
+        (changes, control, webhooks): (Arc<Changes>, Arc<Control>, Arc<Webhooks>),
         shared: Arc<Shared>,
         store: StoreHandle,
         edge: SocketAddr,
@@ -92,9 +100,16 @@ impl Context {
             rates: rates::Rates::default(),
             live: live::Live::default(),
             answers: idempotency::Answers::default(),
+            sessions: session::Sessions::default(),
             started_unix: crate::clock::unix_seconds(),
+            webhooks,
             spans,
         }))
+    }
+
+    /// Whether this listener speaks TLS; without it, it is on loopback.
+    pub fn is_tls(&self) -> bool {
+        !self.changes.view().plan.admin.certificates.is_empty()
     }
 }
 
@@ -133,6 +148,7 @@ pub async fn serve(
 /// Every path of the admin listener.
 fn router(context: Context) -> Router {
     let api = Router::new()
+        .route("/session", get(session::show).post(session::sign_in).delete(session::sign_out))
         .route("/status", get(status::status))
         .route("/live", get(live::live))
         .route("/routes", get(status::routes))
@@ -155,6 +171,8 @@ fn router(context: Context) -> Router {
         .route("/requests", get(requests::list))
         .route("/requests/{id}", get(requests::show))
         .route("/audit", get(audit::list))
+        .route("/webhooks", get(webhooks::list))
+        .route("/webhooks/{name}/test", post(webhooks::test))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke));
     Router::new()
@@ -166,7 +184,7 @@ fn router(context: Context) -> Router {
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .route("/status", get(status::status))
-        .route("/", get(health::index))
+        .merge(console::router())
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(context.clone(), access::guard))

@@ -147,6 +147,7 @@ pub struct Changes {
     file: PathBuf,
     watched: Mutex<Vec<PathBuf>>,
     reloads: Mutex<ReloadStats>,
+    told: tokio::sync::watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Changes {
@@ -241,6 +242,7 @@ impl Changes {
             file: file.to_owned(),
             watched: Mutex::new(watched.clone()),
             reloads: Mutex::default(),
+            told: tokio::sync::watch::Sender::new(0),
         });
         changes.apply_plan(says, watched, notices).await?;
         Ok(changes)

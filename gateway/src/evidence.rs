@@ -26,9 +26,11 @@ use crate::recorder::row::Row;
 use crate::recorder::tally::Tallies;
 use crate::snapshot::Snapshot;
 
+mod arrivals;
 mod known;
 mod saved;
 
+pub use arrivals::{arrivals, ratios};
 pub use known::Known;
 use known::{Saved, unit_of};
 pub use saved::EvidenceRow;

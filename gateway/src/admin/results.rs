@@ -11,7 +11,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use policies::evidence::{Evidence, UnitKind};
 use policies::guardrail::{Guardrail, Metric};
-use policies::ramp;
 use policies::statistics::rule::Reached;
 use policies::statistics::sample_ratio;
 use serde::Deserialize;
@@ -22,7 +21,7 @@ use super::error::ApiError;
 use super::extract::{Path, Query};
 use super::requests::moment;
 use crate::clock;
-use crate::evidence::{Known, Watched};
+use crate::evidence::{Known, Watched, arrivals, ratios};
 
 mod against;
 mod said;
@@ -205,7 +204,7 @@ impl Look {
             variants: Map::new(),
             verdicts: Vec::new(),
             reached: Vec::new(),
-            log_e: self.log_e(),
+            log_e: ratios(&self.evidence, &self.watched.guardrails),
         };
         for number in self.order() {
             let mut of = variant::numbers(&self.evidence, number, self.buckets);
@@ -225,43 +224,8 @@ impl Look {
         told
     }
 
-    /// Against "arrives as it was dealt": assigned, served, and feedback if that is watched.
-    fn log_e(&self) -> [f64; 3] {
-        // What is only shown is answered by whoever likes to.
-        let mut required = self.watched.guardrails.iter().filter(|guardrail| guardrail.required);
-        let metric = required.find_map(|guardrail| {
-            if let Metric::Feedback(name) = &guardrail.metric { Some(&**name) } else { None }
-        });
-        ramp::ratios(&self.evidence, metric)
-    }
-
     fn sample_ratio(&self, reached: [sample_ratio::Reached; 3]) -> Value {
-        let mut expected = vec![0.0; self.names.len()];
-        let mut observed = vec![0_u64; self.names.len()];
-        for (revision, epoch) in self.evidence.epochs() {
-            let Some(shares) = &epoch.shares else { continue };
-            let all: f64 = shares.iter().map(|share| f64::from(*share)).sum();
-            let counts: Vec<u64> = (0..=u8::MAX)
-                .zip(shares)
-                .map(|(number, _)| match self.evidence.unit() {
-                    UnitKind::Request => {
-                        epoch.variants.get(&number).map_or(0, |tally| tally.assigned())
-                    }
-                    UnitKind::Sticky { .. } => {
-                        self.evidence.sampled().count(*revision, number).seen
-                    }
-                })
-                .collect();
-            let total = counts.iter().copied().fold(0, u64::saturating_add) as f64;
-            for (at, (share, count)) in shares.iter().zip(counts).enumerate() {
-                if let (Some(expected), Some(observed)) =
-                    (expected.get_mut(at), observed.get_mut(at))
-                {
-                    *expected += total * f64::from(*share) / all.max(1.0);
-                    *observed += count;
-                }
-            }
-        }
+        let (expected, observed) = arrivals(&self.evidence, self.names.len());
         let named = |values: Vec<Value>| -> Map<String, Value> {
             self.order()
                 .into_iter()

@@ -125,7 +125,8 @@ impl Changes {
             if let Some(error) = failed.take_if(|error| !overtaken(error) || tries == TRIES) {
                 return Err(error.into());
             }
-            let Err(error) = self.keep(next.change.clone()).await else { break next };
+            let kept = self.keep_and_tell(&file.plan, next.change.clone()).await;
+            let Err(error) = kept else { break next };
             // It may be stored all the same, or somebody else was faster: worked out from what the
             // store has now, it is nothing any more, or another change.
             let Ok(stored) = self.as_stored(&state).await else { return Err(error.into()) };
@@ -254,7 +255,7 @@ fn restated(file: &Says, before: Ledger, actor: &Actor, at: i64) -> Result<Resta
     let statements = (says != said).then(|| says.values().cloned().collect());
     let (layers, moved) = layered(&now.plan, &old_layers);
     let ledger = Ledger { live, layers, statements: says, definitions, ..Ledger::default() };
-    let change = Change { revisions, statements, layers: moved, ramps };
+    let change = Change { revisions, statements, layers: moved, ramps, ..Change::default() };
     Ok(Restated { ledger, change, effective: now })
 }
 

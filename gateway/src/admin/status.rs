@@ -36,6 +36,7 @@ pub async fn status(State(context): State<Context>) -> Json<Value> {
     let experiments: Vec<Value> = view
         .live
         .keys()
+        .chain(view.aside.keys())
         .filter_map(|name| experiments::described(&context, &view, name, Some(&now)))
         .collect();
     let stats = context.store.stats();

@@ -62,6 +62,10 @@ struct Checked {
 }
 
 fn checked(state: &Held, name: &str, members: &Map<String, Value>) -> Result<Checked, ChangeError> {
+    if members.get("owner").and_then(Value::as_str) == Some("file") {
+        let what = "an experiment that the file owns is declared there; leave `owner` out";
+        return Err(ChangeError::Invalid(what.to_owned()));
+    }
     let is_in_force = |other: &str| {
         other != name && state.plan.experiments.iter().any(|planned| *planned.name == *other)
     };
@@ -77,10 +81,6 @@ fn checked(state: &Held, name: &str, members: &Map<String, Value>) -> Result<Che
     let Some(found) = experiment(&plan, name) else {
         return Err(ChangeError::Invalid(format!("experiment {name:?} cannot be read")));
     };
-    if found.owner == Owner::File {
-        let what = "an experiment that the file owns is declared there; leave `owner` out";
-        return Err(ChangeError::Invalid(what.to_owned()));
-    }
     let definition = definition::of(&plan, found, &[]);
     Ok(Checked { plan, definition })
 }

@@ -183,6 +183,15 @@ async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log()
     let series = "weir_ramp_state{experiment=\"int8\",state=\"rolled_back\"}";
     assert_eq!(gateway.metric(series).await, 1.0);
 
+    // Results hold it to what the ramp held it to: one evidence has one verdict.
+    let results = gateway.get("/experiments/int8/results").await;
+    let of = &results["variants"]["canary"];
+    assert_eq!(of["words"], "canary fails more often than stable: roll it back", "{results:#}");
+    assert_eq!(
+        of["versus_control"]["error_rate"]["thresholds"]["breach"],
+        guardrail["thresholds"]["breach"]
+    );
+
     // It stays back, and begins again neither by itself nor before it has cooled down.
     drop(load);
     canary.forget();

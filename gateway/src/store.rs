@@ -486,6 +486,12 @@ pub trait Store: Send {
     /// Adds feedback. For each row in its order whether it is new: what is there already, also
     /// earlier among these rows, is left alone (D3).
     fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError>;
+    /// What was said of one request, as JSON objects, oldest first; at most `limit`.
+    fn feedback_of(
+        &mut self,
+        id: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>, StoreError>;
     /// Deletes about `limit` answers to requests made before `before` (microseconds since 1970); how
     /// many.
     fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError>;

@@ -37,6 +37,8 @@ mod disagreements;
 mod experiments;
 mod ramps;
 mod webhooks;
+mod verdicts;
+mod shapes;
 mod webhook_alerts;
 mod access;
 mod console;

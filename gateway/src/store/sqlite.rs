@@ -385,6 +385,14 @@ impl Store for Sqlite {
         self.write(|transaction, vocabulary| feedback::add(transaction, vocabulary, rows))
     }
 
+    fn feedback_of(
+        &mut self,
+        id: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>, StoreError> {
+        self.run(|connection, _| feedback::of(connection, id, limit))
+    }
+
     fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
         self.write(|transaction, _| feedback::delete(transaction, before, limit))
     }

@@ -1,9 +1,9 @@
 // One experiment: the split and what it does, from the instrument down to the settings.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { stop, undo, busy } from "../act";
 import { enc, may, variantOrder } from "../api";
 import type { Experiment, List, Ramp, Results, Revision, Route, Shadow } from "../api";
-import { frame } from "../live";
+import { EVERYTHING, frame, watch } from "../live";
 import { useResource } from "../resource";
 import { Dialog } from "../parts/floating";
 import { Time, Trouble, UndoIcon, Waiting } from "../parts/marks";
@@ -72,6 +72,17 @@ function Head({ of, route, backend, revisions }: { of: Experiment; route: Route 
   );
 }
 
+function NoSuch({ name }: { name: string }) {
+  // Nothing can be watched of it; the rest goes on.
+  useEffect(() => watch(EVERYTHING), []);
+  return (
+    <>
+      <h1>There is no experiment {name}</h1>
+      <p class="q">It may be called otherwise, or not be in the file any more. <a href="/experiments">All experiments</a></p>
+    </>
+  );
+}
+
 export function ExperimentPage({ name }: { name: string }) {
   const path = `/experiments/${enc(name)}`;
   const experiment = useResource<Experiment>(path).value;
@@ -82,7 +93,7 @@ export function ExperimentPage({ name }: { name: string }) {
   const shadows = useResource<List<Shadow>>("/shadows", 10).value;
   const of = experiment.data;
   if (!of) {
-    if (experiment.error?.status === 404) return <><h1>There is no experiment {name}</h1><p class="q">It may be called otherwise, or not be in the file any more. <a href="/experiments">All experiments</a></p></>;
+    if (experiment.error?.status === 404) return <NoSuch name={name} />;
     if (experiment.error) return <><h1>{name}</h1><Trouble what={name} message={experiment.error.message} /></>;
     return <><h1>{name}</h1><Waiting what="the experiment" /></>;
   }

@@ -164,6 +164,13 @@ impl Store for Faulty {
     fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError> {
         self.there()?.add_feedback(rows)
     }
+    fn feedback_of(
+        &mut self,
+        id: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>, StoreError> {
+        self.there()?.feedback_of(id, limit)
+    }
     fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
         self.there()?.delete_feedback(before, limit)
     }

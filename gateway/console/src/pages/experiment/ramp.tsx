@@ -215,7 +215,7 @@ export function RampSection({ of, ramp }: { of: Experiment; ramp: Ramp | null })
       </header>
       <RolledBack of={ramp} />
       {!over && (
-        <ol class={`steps v${Math.min(4, at)}`} style={{ gridTemplateColumns: `repeat(${steps.length}, minmax(0, 1fr))` }}>
+        <ol class={`steps v${Math.min(4, at)}`} style={{ "--n": steps.length }}>
           {steps.map((step) => (
             <li key={step.key} class={step.place} aria-current={step.place === "now" ? "step" : undefined}>
               <div class="lift" style={{ "--y": `${Math.max(4, step.share * 78)}px`, "--x": `${Math.max(2, step.share * 100)}%`, "--p": `${step.part * 100}%` }}><i /></div>

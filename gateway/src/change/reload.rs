@@ -232,10 +232,8 @@ fn restated(file: &Says, before: Ledger, actor: &Actor, at: i64) -> Result<Resta
                 let reason = Some("the file declares it now".to_owned());
                 let next = old.restated(experiment, actor, at, reason)?;
                 // One that is over and that the file declares for the first time begins again.
-                let state = match old.state {
-                    State::Ended if !said.contains_key(&name) => State::Running,
-                    state => state,
-                };
+                let begins = old.state == State::Ended && !said.contains_key(&name);
+                let state = if begins { State::Running } else { old.state };
                 Some(LiveExperiment { state, defines: Some(Value::Null), ..next })
             }
             // A live change stays in force until the file itself says something new.

@@ -117,7 +117,7 @@ impl<'a> Call<'a> {
     }
 
     /// A good answer is text.
-    pub(crate) fn as_text(mut self) -> Self {
+    pub(crate) fn text(mut self) -> Self {
         self.is_text = true;
         self
     }
@@ -327,8 +327,8 @@ impl AdminClient {
             exchanged = exchange => exchanged?,
             () = driven => return Err(self.unreachable("the connection was closed")),
         };
-        let is_read = !body.is_empty() && !(is_text && head.status.is_success());
-        let json = if is_read { serde_json::from_slice(&body).ok() } else { Some(Value::Null) };
+        let is_no_json = body.is_empty() || (is_text && head.status.is_success());
+        let json = if is_no_json { Some(Value::Null) } else { serde_json::from_slice(&body).ok() };
         let Some(json) = json else {
             return Err(Fault::failed(
                 format!("{} did not answer like the admin API ({})", self.url, head.status),

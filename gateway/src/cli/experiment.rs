@@ -179,7 +179,7 @@ fn end(
 /// Prints an experiment as a section of the file.
 pub(crate) fn export(client: &AdminClient, name: &str, console: &mut Console) -> Result<(), Fault> {
     let path = format!("/experiments/{}/export", escaped(name));
-    let answer = client.ask_anyway(Call::get(&path).as_text(), console)?;
+    let answer = client.ask_anyway(Call::get(&path).text(), console)?;
     if !answer.status.is_success() {
         let aim = format!("export experiment \"{name}\"");
         return Err(split::refused(client, &answer, name, &aim, console));

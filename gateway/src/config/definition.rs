@@ -135,7 +135,7 @@ pub fn toml(name: &str, definition: &Map<String, Value>) -> String {
         Value::Array(list) => {
             *member == "targets" && !list.is_empty() && list.iter().all(Value::is_object)
         }
-        _ => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     };
     let line =
         |(member, value): (&String, &Value)| format!("{} = {}\n", key(member), inline(value));
@@ -312,7 +312,7 @@ mod tests {
             }
             Value::Array(list) => list.iter().map(sorted).collect::<Vec<_>>().into(),
             Value::Number(number) => json!(number.as_f64()),
-            other => other.clone(),
+            Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
         }
     }
 }

@@ -39,10 +39,12 @@ async function freePort() {
   return port;
 }
 
-/** A demo of its own, without the demo's load and story. Everything ends with `stop`. */
+/** A demo of its own; without the demo's load and story, unless they are asked for. Everything ends with
+ *  `stop`. */
 export class Demo {
-  static async start() {
+  static async start({ story = false } = {}) {
     const demo = new Demo();
+    demo.story = story;
     demo.dir = mkdtempSync(join(tmpdir(), "weir-browser-"));
     [demo.edge, demo.port] = [await freePort(), await freePort()];
     demo.url = `http://127.0.0.1:${demo.port}`;
@@ -51,7 +53,7 @@ export class Demo {
   }
 
   async run() {
-    const args = ["demo", "--no-load", "--dir", this.dir, "--edge", `127.0.0.1:${this.edge}`, "--admin", `127.0.0.1:${this.port}`];
+    const args = ["demo", ...(this.story ? [] : ["--no-load"]), "--dir", this.dir, "--edge", `127.0.0.1:${this.edge}`, "--admin", `127.0.0.1:${this.port}`];
     this.process = spawn(weir, args, { stdio: ["ignore", "pipe", "pipe"] });
     let said = "";
     for (const stream of [this.process.stdout, this.process.stderr]) stream.on("data", (bytes) => (said += bytes));

@@ -72,6 +72,13 @@ function Head({ of, route, backend, revisions }: { of: Experiment; route: Route 
   );
 }
 
+/** A shadow has the hue of the variant that it is, or the next one that is free. */
+function shadowHue(of: Experiment, shadow: Shadow): number {
+  const order = variantOrder(of);
+  const same = order.findIndex((name) => name === shadow.name || of.variants[name]?.backend === shadow.backend);
+  return same > 0 ? same : order.length;
+}
+
 function NoSuch({ name }: { name: string }) {
   // Nothing can be watched of it; the rest goes on.
   useEffect(() => watch(EVERYTHING), []);
@@ -111,7 +118,7 @@ export function ExperimentPage({ name }: { name: string }) {
       <RampSection of={of} ramp={of.ramp ? ramp.data : null} />
       <div class={`sec${copies.length > 0 ? " two" : ""}`}>
         {results.data && <Latency results={results.data} />}
-        {copies.length > 0 && <div>{copies.map((each) => <ShadowSection key={each.name} of={each} />)}</div>}
+        {copies.length > 0 && <div>{copies.map((each) => <ShadowSection key={each.name} of={each} at={shadowHue(of, each)} />)}</div>}
       </div>
       <div class="sec side">
         <Revisions of={of} revisions={revisions} next={history.data?.next ?? null} />

@@ -8,7 +8,7 @@ import { type Held, useResource } from "../resource";
 import { Spark } from "../charts/spark";
 import { Bar, Note, SplitKey, Swatch, Time, Trouble, VerdictMark, Waiting, parts } from "../parts/marks";
 import { Now } from "../parts/live";
-import { counted, latency, listed, NB, perSecond, percent, grouped } from "../words/numbers";
+import { NB, counted, grouped, latency, listed, perSecond, percent, said } from "../words/numbers";
 import { changeWords, sharesOf, unitNoun } from "../words/split";
 import { overall } from "../words/verdict";
 import { type Need, needs, stateOf } from "./worst";
@@ -168,6 +168,7 @@ function Shadows({ of }: { of: Shadow[] }) {
         <p key={shadow.name} class="s q more">
           Shadow <Swatch at={1} name={shadow.name} shadow />: copies {shadow.percent}{NB}% of requests to {shadow.backend};{" "}
           <Now of={(f) => perSecond(f.shadows[shadow.name]?.rate)} />, failed <Now of={(f) => percent(f.shadows[shadow.name]?.failed)} />
+          {shadow.comparison?.agreement.value !== undefined && shadow.comparison.agreement.value !== null && `; ${said(percent(shadow.comparison.agreement.value))} agree with what the client got`}
         </p>
       ))}
     </>
@@ -263,7 +264,7 @@ const MANY = 12;
 export function Overview() {
   const routes = useResource<List<Route>>("/routes").value as Held<List<Route>>;
   const experiments = useResource<List<Experiment>>("/experiments").value;
-  const shadows = useResource<List<Shadow>>("/shadows").value;
+  const shadows = useResource<List<Shadow>>("/shadows", 30).value;
   const status = useResource<Status>("/status", 30).value;
   const filter = useMemo(() => signal(""), []);
   const all = experiments.data?.items ?? [];

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::clock;
 use crate::recorder::row::Protocol;
 use crate::server::conn::Conn;
-use crate::server::socket::ClientSocket;
+use crate::server::socket::{ClientSocket, ClientStream};
 use crate::server::{h1, h2, tls};
 use crate::telemetry::counters::{Closed, bump, lower, protocol_index};
 use crate::worker::Worker;
@@ -191,13 +191,13 @@ async fn connection(
     let Ok(local) = socket.local_addr() else { return };
     let began = clock::now();
     // Boxed, here and below: what a connection needs only for a while must not stay part of its task
-    // while it is idle, and a stream that moves must not leave room for itself in every future.
+    // while it is idle.
     let handshake =
         Box::pin(TlsAcceptor::from(Arc::clone(&acceptor.tls)).accept(ClientSocket(socket)));
     let stream = tokio::time::timeout(handshake_timeout, handshake).await;
     drop(handshaking);
     let stream = match stream {
-        Ok(Ok(stream)) => Box::new(stream),
+        Ok(Ok(stream)) => ClientStream::new(stream),
         Ok(Err(_)) => {
             bump(&counters.handshakes_failed, 1);
             bump(&counters.closed[Closed::Handshake as usize], 1);
@@ -209,10 +209,10 @@ async fn connection(
             return;
         }
     };
-    let (version, cipher) = tls::described(stream.get_ref().1);
+    let (version, cipher) = tls::described(stream.session());
     bump(&counters.handshakes_ok[usize::from(version == "1.3")], 1);
     counters.handshakes.add(began.elapsed());
-    let protocol = match stream.get_ref().1.alpn_protocol() {
+    let protocol = match stream.session().alpn_protocol() {
         Some(b"h2") => Protocol::Http2,
         _ => Protocol::Http11,
     };

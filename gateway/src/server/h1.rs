@@ -26,8 +26,9 @@ use crate::server::conn::{Conn, Kick};
 use crate::server::h1::answer::{Answer, Step};
 use crate::server::h1::head::Names;
 use crate::server::h1::wire::{Asked, Next, Wire};
-use crate::server::http::{ClientStream, begin, caught, closed};
+use crate::server::http::{begin, caught, closed};
 use crate::server::running::{Running, Task};
+use crate::server::socket::ClientStream;
 use crate::telemetry::counters::Closed;
 use crate::worker::Worker;
 

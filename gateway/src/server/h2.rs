@@ -13,16 +13,18 @@ use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::backends::connect::Local;
 use crate::body::ClientBody;
 use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
-use crate::server::gather::Gather;
+use crate::server::h2::streams::{Driver, Streams};
 use crate::server::h2_io::H2Io;
-use crate::server::http::{ClientStream, begin, caught, closed};
+use crate::server::http::{begin, caught, closed};
 use crate::server::running::{Running, Task};
+use crate::server::socket::ClientStream;
 use crate::telemetry::counters::Closed;
 use crate::worker::Worker;
+
+mod streams;
 
 /// Calls the request path.
 #[derive(Debug)]
@@ -58,10 +60,11 @@ impl Future for Answering {
 pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
-    let io = Gather::new(H2Io::new(stream, Rc::clone(conn)), Rc::clone(conn));
+    let io = H2Io::new(stream, Rc::clone(conn));
+    let streams = Streams::default();
     let edge = Edge { worker: Rc::clone(worker), conn: Rc::clone(conn) };
     let mut connection = pin!(
-        http2::Builder::new(Local)
+        http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.h2_streams)
             .initial_stream_window_size(limits.h2_stream_window)
@@ -75,8 +78,9 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
             .serve_connection(TokioIo::new(io), edge)
     );
     let mut asked = false;
+    let mut driver = Driver::new(streams);
+    conn.set_waker(driver.waker());
     let result = std::future::poll_fn(|cx| {
-        conn.set_waker(cx.waker());
         let leaving =
             conn.draining.get() || conn.kick.get() == Some(Kick::Idle) || worker.closing();
         if !asked && leaving {
@@ -84,7 +88,7 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
             conn.draining.set(true);
             connection.as_mut().graceful_shutdown();
         }
-        caught(worker, || connection.as_mut().poll(cx))
+        caught(worker, || driver.poll(cx, connection.as_mut()))
     })
     .await;
     let Some(result) = result else {

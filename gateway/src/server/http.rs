@@ -4,16 +4,10 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::task::Poll;
 
-use tokio_rustls::server::TlsStream;
-
 use crate::request::Cx;
 use crate::server::conn::{Conn, Kick};
-use crate::server::socket::ClientSocket;
 use crate::telemetry::counters::{Closed, bump};
 use crate::worker::Worker;
-
-/// A client's bytes, without TLS around them.
-pub type ClientStream = Box<TlsStream<ClientSocket>>;
 
 /// A request begins: what it may look at.
 pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Cx {

@@ -104,7 +104,8 @@ impl EvidenceBook {
         };
         let mut rows = rows.into_iter().filter_map(exposed).peekable();
         while let Some(&(experiment, ..)) = rows.peek() {
-            let of_this = |(name, ..): &(Name, Name, Outcome, &Row)| std::ptr::eq(*name, experiment);
+            let of_this =
+                |(name, ..): &(Name, Name, Outcome, &Row)| std::ptr::eq(*name, experiment);
             let Some(known) = known.get(experiment) else {
                 rows.next();
                 continue;

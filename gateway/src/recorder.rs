@@ -470,7 +470,12 @@ impl Drain {
                     store.reopen()?;
                 }
                 // A store that is locked can be opened: only a write shows that it is back.
-                if rows.is_empty() { store.check() } else { store.add_outcomes(boot, &rows) }
+                match () {
+                    () if rows.is_empty() => store.check(),
+                    // The commit that failed may have landed.
+                    () if again => store.add_outcomes(boot, &rows),
+                    () => store.add_new_outcomes(boot, &rows),
+                }
             },
             move |result| {
                 // Nobody takes it once the recorder has ended.

@@ -179,8 +179,7 @@ impl Reading {
         if signs.content {
             self.usage.content_events += 1;
         }
-        let may_bring_head =
-            self.usage.response_model.is_none() && self.events <= EVENTS_WITH_HEAD;
+        let may_bring_head = self.usage.response_model.is_none() && self.events <= EVENTS_WITH_HEAD;
         if !signs.worth_parsing && !may_bring_head {
             return;
         }

@@ -116,7 +116,7 @@ async fn f25_a_clock_that_jumps_ends_nothing_and_every_row_is_there_once() {
     // Microseconds, by the clock that does not jump.
     let (least, most, greatest, stored): (i64, i64, i64, i64) = database
         .query_row(
-            "SELECT min(t_total), max(t_total), max(seq), count(*) FROM outcomes WHERE seq > 0",
+            "SELECT min(t_total), max(t_total), max(seq), count(*) FROM requests WHERE seq > 0",
             [],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )

@@ -277,8 +277,7 @@ impl Sender<'_> {
         let mut attempt = 1;
         loop {
             let set = life.endpoints.load_full();
-            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime)
-            else {
+            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime) else {
                 return Err(if life.unresolved.lock().is_empty() {
                     Rejection::NoEndpoint
                 } else {

@@ -19,6 +19,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 use rusqlite::{TransactionBehavior, ffi};
 
+use self::outcomes::Arrival;
 use self::vocabulary::Vocabulary;
 use super::outbox::{Outbox, Tried};
 use super::{
@@ -335,7 +336,18 @@ impl Store for Sqlite {
         if rows.is_empty() {
             return Ok(());
         }
-        self.write(|transaction, vocabulary| outcomes::add(transaction, vocabulary, boot, rows))
+        self.write(|transaction, vocabulary| {
+            outcomes::add(transaction, vocabulary, boot, rows, Arrival::Again)
+        })
+    }
+
+    fn add_new_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, vocabulary| {
+            outcomes::add(transaction, vocabulary, boot, rows, Arrival::First)
+        })
     }
 
     fn outcomes(&mut self, query: &OutcomeQuery) -> Result<Vec<serde_json::Value>, StoreError> {
@@ -622,6 +634,12 @@ enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for Fault {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::Sql(error.into())
     }
 }
 

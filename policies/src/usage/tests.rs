@@ -384,7 +384,8 @@ fn what_is_not_json_says_nothing_wherever_it_goes_wrong() {
     assert!(std::str::from_utf8(&bytes).is_err());
     assert_eq!(json(bytes).input_tokens, Some(1));
     // What would be kept and is no text is as good as absent.
-    let usage = json(b"{\"stop_reason\":\"\xff\",\"model\":\"\\ud800\",\"usage\":{\"prompt_tokens\":1}}");
+    let usage =
+        json(b"{\"stop_reason\":\"\xff\",\"model\":\"\\ud800\",\"usage\":{\"prompt_tokens\":1}}");
     assert_eq!(usage.input_tokens, Some(1));
     assert_eq!((usage.finish_reason, usage.response_model), (None, None));
 }

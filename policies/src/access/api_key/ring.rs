@@ -134,11 +134,7 @@ impl KeyRing {
     ///
     /// The shape is looked at last and decides nothing but the reason: keys brought along from
     /// elsewhere may be declared too, and every text of up to [`LONGEST`] bytes costs the same.
-    pub fn find(
-        &self,
-        presented: impl AsRef<[u8]>,
-        now_unix: i64,
-    ) -> Result<&KeyEntry, Denied> {
+    pub fn find(&self, presented: impl AsRef<[u8]>, now_unix: i64) -> Result<&KeyEntry, Denied> {
         let presented = presented.as_ref();
         if presented.is_empty() {
             return Err(Denied::Missing);

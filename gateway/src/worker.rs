@@ -22,6 +22,7 @@ use crate::clock::{self, HttpDate};
 use crate::comparison::Comparisons;
 use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
+use crate::fields::Names;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
@@ -100,6 +101,8 @@ pub struct Worker {
     pub conns: RefCell<Slab<Rc<Conn>>>,
     /// What its HTTP/1.1 connections use in turn.
     pub spare: RefCell<Spare>,
+    /// Field names that came before, from clients and from backends.
+    pub field_names: RefCell<Names>,
     snapshot: RefCell<Taken>,
     arena: RefCell<BytesMut>,
     date: Cell<HttpDate>,
@@ -124,6 +127,7 @@ impl Worker {
             shadow_pool: Pool::default(),
             conns: RefCell::default(),
             spare: RefCell::default(),
+            field_names: RefCell::default(),
             snapshot,
             arena: RefCell::default(),
             date: Cell::new(clock::http_date()),

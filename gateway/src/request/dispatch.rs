@@ -390,7 +390,9 @@ impl Sender<'_> {
                 let sent = record.sent(now);
                 let reused = connection.reused;
                 let mut timer = connection.timer.take();
-                let answer = std::future::poll_fn(|cx| connection.poll_answer(cx));
+                let answer = std::future::poll_fn(|cx| {
+                    connection.poll_answer(cx, Some(&mut worker.field_names.borrow_mut()))
+                });
                 let answer = self.within(answer, sent, whole_deadline, &mut timer).await;
                 connection.timer = timer;
                 match answer {

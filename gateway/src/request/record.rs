@@ -407,8 +407,8 @@ impl Record {
                 backend: row.backend,
                 request_id: row.request_id,
                 started_unix_nanos: row.started_unix_nanos,
-                sent: self.times.sent(self.source.as_ref().and_then(|source| source.ended.get())),
-                first_byte: self.times.first_byte(),
+                sent: self.sent_at(self.source.as_ref().and_then(|source| source.ended.get())),
+                first_byte: self.first_byte_at(),
                 over: now,
             });
         }

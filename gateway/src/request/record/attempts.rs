@@ -37,20 +37,19 @@ pub(super) struct Times {
     pub(super) over: Option<Instant>,
 }
 
-impl Times {
+impl Record {
     /// When the request was on its connection with all of its body, of which the client sent the last
     /// at `body_ended` if it was streamed: until then the backend could not answer.
-    pub(super) fn sent(&self, body_ended: Option<Instant>) -> Option<Instant> {
-        self.sent.map(|sent| body_ended.map_or(sent, |ended| ended.max(sent)))
+    pub(super) fn sent_at(&self, body_ended: Option<Instant>) -> Option<Instant> {
+        let sent = self.started + Duration::from_nanos(self.times.sent?);
+        Some(body_ended.map_or(sent, |ended| ended.max(sent)))
     }
 
     /// When the head of the answer came.
-    pub(super) fn first_byte(&self) -> Option<Instant> {
-        self.first_byte
+    pub(super) fn first_byte_at(&self) -> Option<Instant> {
+        Some(self.started + Duration::from_nanos(self.times.first_byte?))
     }
-}
 
-impl Record {
     /// Nanoseconds from the end of the head to `now`.
     fn nanos(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.started);

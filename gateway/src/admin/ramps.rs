@@ -8,6 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use policies::guardrail::Judgement;
 use policies::ramp::Phase;
 use policies::statistics::Verdict;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::Who;
@@ -142,14 +144,27 @@ fn at(unix_seconds: u64) -> String {
 }
 
 /// What a list or an experiment says of its ramp.
-pub(super) fn in_short(context: &Context, name: &str) -> Option<Value> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RampInShort {
+    /// `running`, `holding`, `paused`, `promoted`, `rolled_back` or `aborted`.
+    state: &'static str,
+    /// The variant that is ramped.
+    variant: String,
+    /// 0 is warm-up, then come the steps from 1, then the verification.
+    step: usize,
+    /// How many steps there are.
+    steps: usize,
+}
+
+/// The newest ramp of an experiment.
+pub(super) fn in_short(context: &Context, name: &str) -> Option<RampInShort> {
     let ramp = context.control.ramp(name)?;
-    Some(json!({
-        "state": status_word(ramp.state.status),
-        "variant": ramp.told.variant,
-        "step": ramp.told.step(ramp.state.phase),
-        "steps": ramp.told.settings.steps.len(),
-    }))
+    Some(RampInShort {
+        state: status_word(ramp.state.status),
+        variant: ramp.told.variant.clone(),
+        step: ramp.told.step(ramp.state.phase),
+        steps: ramp.told.settings.steps.len(),
+    })
 }
 
 /// A ramp as the API shows it.

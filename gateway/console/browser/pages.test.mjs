@@ -115,7 +115,7 @@ test("an experiment is made at 0 %, and ended", async () => {
   await page.getByRole("button", { name: "New experiment…" }).click();
   await page.getByLabel("Name").fill("not a name!");
   await page.getByRole("button", { name: "Make the experiment" }).click();
-  await page.getByRole("alert").getByText(/name/).waitFor();
+  await page.getByRole("alert").getByText(/name/).first().waitFor();
   // The browser reports the 400 by itself.
   faults.length = 0;
   await page.getByLabel("Name").fill("tone");

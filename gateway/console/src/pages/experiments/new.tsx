@@ -67,7 +67,7 @@ export function NewExperiment({ onClose }: { onClose: () => void }) {
         <label><span class="lab">Reason, for the history</span><input class="field" maxLength={300} value={reason} onInput={(event) => setReason(event.currentTarget.value)} /></label>
       </div>
       <p class="s q">Control is <b>{control}</b>: {chosen?.backend ?? "the route’s backend"}, with everything. Units are the first that is present: <code>header:NAME</code>, <code>jwt:sub</code>, <code>cookie:NAME</code>, <code>key</code>, <code>address</code>, <code>request</code>.</p>
-      {problems.length > 0 && <ul class="trouble s" role="alert">{problems.map((each) => <li key={each.what}>{each.what}{each.mend ? ` — ${each.mend}` : ""}</li>)}</ul>}
+      {problems.length > 0 && <div class="trouble s" role="alert"><ul>{problems.map((each) => <li key={each.what}>{each.what}{each.mend ? ` — ${each.mend}` : ""}</li>)}</ul></div>}
       <div class="act">
         <button class="btn go" type="submit" disabled={busy || isStale.value || !chosen || other === undefined}>Make the experiment</button>
         <button class="btn bare" type="button" onClick={onClose}>Not now</button>

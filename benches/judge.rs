@@ -127,6 +127,7 @@ impl Running {
             now: 1_800_000_000,
             revision: 50,
             share: 1_600,
+            arms: vec![],
             backend: 1,
             drifted: false,
         };

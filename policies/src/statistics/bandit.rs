@@ -108,11 +108,12 @@ fn below(gap: f64, spread: f64) -> f64 {
 /// The shares that the chances call for: an additive floor, which keeps order and spacing, and at
 /// least 10 % for control. They add up to 1.
 ///
-/// `control` is the place of control among the arms.
-pub fn shares(chances: &[f64], control: usize) -> Vec<f64> {
+/// `control` is the place of control among the arms; `floor` is what every arm gets, a fraction,
+/// usually [`FLOOR`].
+pub fn shares(chances: &[f64], control: usize, floor: f64) -> Vec<f64> {
     let arms = chances.len() as f64;
-    // More than twenty arms would have nothing left to share out.
-    let floor = FLOOR.min(0.5 / arms);
+    // So many arms that there is nothing left to share out.
+    let floor = floor.min(0.5 / arms);
     let mut shares: Vec<f64> =
         chances.iter().map(|chance| floor + (1.0 - arms * floor) * chance).collect();
     let least = CONTROL_FLOOR.max(floor);
@@ -151,7 +152,7 @@ mod tests {
         assert!(lower[0] < 1e-6 && lower[1] > 1.0 - 1e-6, "{lower:?}");
         let higher = chances_of_being_best(&arms, Better::Higher);
         assert!(higher[0] > 1.0 - 1e-6);
-        assert!(shares(&lower, 0)[1] > shares(&lower, 0)[0]);
+        assert!(shares(&lower, 0, FLOOR)[1] > shares(&lower, 0, FLOOR)[0]);
     }
 
     #[test]
@@ -203,7 +204,7 @@ mod tests {
             prop_assume!(sum > 0.0);
             let chances: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
             let control = control.index(chances.len());
-            let shares = shares(&chances, control);
+            let shares = shares(&chances, control, FLOOR);
             prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
             prop_assert!(shares[control] >= CONTROL_FLOOR - 1e-9);
             let floor = FLOOR.min(0.5 / chances.len() as f64);

@@ -34,6 +34,7 @@ mod failure_links;
 mod shadow;
 mod experiments;
 mod ramps;
+mod bandits;
 mod webhooks;
 mod webhook_alerts;
 mod access;

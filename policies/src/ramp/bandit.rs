@@ -101,6 +101,8 @@ pub struct ArmEvidence {
     pub values: f64,
     /// Those that count as an event: failed, slow, a yes, not 0.
     pub events: f64,
+    /// Whether it was seen often enough for shares to move.
+    pub is_enough: bool,
     /// What is believed of its mean, and the spread of that belief; `None` before there is any.
     pub mean: Option<f64>,
     /// The standard deviation of that.
@@ -114,11 +116,6 @@ pub struct ArmEvidence {
 }
 
 impl ArmEvidence {
-    /// Whether it was seen often enough for shares to move.
-    pub fn is_enough(&self) -> bool {
-        self.mean.is_some() && is_enough(whole(self.values), whole(self.events))
-    }
-
     /// What it was to be seen at least: values, and events among them.
     pub const LEAST: (u64, u64) = (LEAST_EXPOSURES, LEAST_EVENTS);
 }
@@ -299,6 +296,7 @@ pub(super) fn known(
             variant,
             values: belief.totals.values,
             events: belief.totals.events,
+            is_enough: false,
             mean: belief.posterior().map(|posterior| posterior.mean),
             spread: belief.posterior().map(|posterior| posterior.variance.sqrt()),
             chance: None,
@@ -307,7 +305,19 @@ pub(super) fn known(
         })
         .collect();
     let places = state.in_play(at);
-    let is_known = places.len() > 1 && places.iter().all(|place| known[*place].is_enough());
+    let sum = |of: fn(&ArmEvidence) -> f64| -> f64 {
+        places.iter().map(|place| of(&known[*place])).sum()
+    };
+    // An arm to which it hardly ever happens has told as much as one to which it does, once it was to
+    // have happened so often: otherwise the best one would be waited for longest.
+    let rate = sum(|arm| arm.events) / sum(|arm| arm.values);
+    for place in &places {
+        let arm = &mut known[*place];
+        let due = if rate.is_finite() { rate * arm.values } else { 0.0 };
+        let events = arm.events.max(due);
+        arm.is_enough = arm.mean.is_some() && is_enough(whole(arm.values), whole(events));
+    }
+    let is_known = places.len() > 1 && places.iter().all(|place| known[*place].is_enough);
     let posteriors: Vec<Posterior> =
         places.iter().filter_map(|place| beliefs.get(*place)?.posterior()).collect();
     if !is_known || posteriors.len() != places.len() {

@@ -56,7 +56,8 @@ impl Posterior {
     }
 }
 
-/// Whether an arm has been seen often enough for shares to move.
+/// Whether an arm has been seen often enough for shares to move. `events` are those it had, or those
+/// it was to have at everybody's rate if that is more.
 pub fn is_enough(exposures: u64, events: u64) -> bool {
     exposures >= LEAST_EXPOSURES && events >= LEAST_EVENTS
 }

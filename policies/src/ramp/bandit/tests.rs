@@ -233,23 +233,30 @@ fn nothing_moves_before_every_arm_has_200_exposures_and_20_events() {
     add(&mut scene, 1, Outcome::Ok, 1);
     scene.at.now += 1;
     assert!(scene.look().is_some(), "as soon as it was seen enough, not a period later");
-    // 19 events of the arm, then 20.
+    // 19 events of each, then 20.
     let mut scene = Scene::new(settings(&[1], Metric::Failed));
-    add(&mut scene, 0, Outcome::Timeout, 100);
-    add(&mut scene, 0, Outcome::Ok, 900);
-    add(&mut scene, 1, Outcome::Timeout, 19);
-    add(&mut scene, 1, Outcome::Ok, 981);
+    for variant in [0, 1] {
+        add(&mut scene, variant, Outcome::Timeout, 19);
+        add(&mut scene, variant, Outcome::Ok, 981);
+    }
     assert_eq!(scene.step(0, &[]), None);
+    assert!(scene.known().iter().all(|arm| !arm.is_enough));
+    add(&mut scene, 0, Outcome::Timeout, 1);
     add(&mut scene, 1, Outcome::Timeout, 1);
-    scene.at.now += 1;
-    assert!(scene.look().is_some());
-    // And of control.
+    assert!(scene.known().iter().all(|arm| arm.is_enough));
+}
+
+/// The best of all would be waited for longest.
+#[test]
+fn an_arm_that_never_fails_is_known_once_it_was_to_have_failed_twenty_times() {
     let mut scene = Scene::new(settings(&[1], Metric::Failed));
-    add(&mut scene, 0, Outcome::Timeout, 19);
-    add(&mut scene, 0, Outcome::Ok, 981);
-    add(&mut scene, 1, Outcome::Timeout, 20);
-    add(&mut scene, 1, Outcome::Ok, 980);
-    assert_eq!(scene.step(0, &[]), None);
+    for _ in 0..4 {
+        // 50 requests of the arm, of which 2.4 would have failed.
+        assert_eq!(scene.step(1_000, &[fails(50), fails(0)]), None);
+    }
+    let periods = (0..20).find(|_| scene.step(1_000, &[fails(50), fails(0)]) == MOVED);
+    assert!(periods.is_some_and(|more| (3..8).contains(&more)), "{periods:?}");
+    assert_eq!(scene.arms(), [1_500]);
 }
 
 #[test]

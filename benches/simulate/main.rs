@@ -278,7 +278,8 @@ fn bandits(out: &mut String, runs: u64) -> Result<(), Box<dyn Error>> {
                 ),
             )
         };
-        let shown: Vec<String> = fails.iter().map(|each| format!("{:.1} %", 100.0 * each)).collect();
+        let shown: Vec<String> =
+            fails.iter().map(|each| format!("{:.1} %", 100.0 * each)).collect();
         writeln!(
             out,
             "| {}{} | {back} ({}) | {} | {when} | {share} | {regret} | {:.0}, {} |",

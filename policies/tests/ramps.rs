@@ -100,9 +100,12 @@ fn harm_is_found_as_soon_as_the_guide_says() {
 /// A bandit gives most to the best and pays little for finding out, whichever it is.
 #[test]
 fn a_bandit_finds_the_best_and_pays_less_than_equal_shares() {
-    for (fails, best) in
-        [(&[0.05, 0.03][..], 1), (&[0.03, 0.034], 0), (&[0.04, 0.045, 0.025], 2), (&[0.02, 0.023, 0.022], 0)]
-    {
+    for (fails, best) in [
+        (&[0.05, 0.03][..], 1),
+        (&[0.03, 0.034], 0),
+        (&[0.04, 0.045, 0.025], 2),
+        (&[0.02, 0.023, 0.022], 0),
+    ] {
         let world = bandit::World { per_second: 50.0, fails, stormy: true, hours: 20 };
         let settings = bandit::settings(fails.len() - 1);
         for seed in 0..4 {
@@ -124,8 +127,7 @@ fn a_bandit_hardly_ever_rolls_back_what_is_as_good() {
     // As sharp as it gets: nothing is forgiven.
     settings.guardrails[0].tolerance = 0.0;
     settings.guardrails[0].floor = None;
-    let rolled_back =
-        part(RUNS, |seed| bandit::run(seed, &world, &settings).rolled_back > 0);
+    let rolled_back = part(RUNS, |seed| bandit::run(seed, &world, &settings).rolled_back > 0);
     assert!(rolled_back <= most(RUNS, 0.05), "{rolled_back}");
 }
 

@@ -59,14 +59,8 @@ pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
     let mut shares = vec![0; arms];
     shares.push(10_000);
     let began = 1_800_000_000;
-    let mut at = Situation {
-        now: began,
-        revision: 1,
-        share: 0,
-        arms: shares,
-        backend: 1,
-        drifted: false,
-    };
+    let mut at =
+        Situation { now: began, revision: 1, share: 0, arms: shares, backend: 1, drifted: false };
     let mut evidence = Evidence::new(UnitKind::Request);
     let mut tables = Tables::default();
     let (mut state, first) = start(&at, settings);
@@ -132,7 +126,8 @@ pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
         course.shares = by_number.iter().map(|share| f64::from(*share) / 10_000.0).collect();
         course.epochs = evidence.epochs().len();
         let leads = world.fails.iter().position(|fails| *fails == best).unwrap_or(0);
-        let most = if leads == 0 { 1.0 - 0.05 * arms as f64 } else { 0.9 - 0.05 * (arms - 1) as f64 };
+        let most =
+            if leads == 0 { 1.0 - 0.05 * arms as f64 } else { 0.9 - 0.05 * (arms - 1) as f64 };
         let is_there = course.shares.get(leads).is_some_and(|share| *share >= most - 0.03);
         match (is_there, course.settled) {
             (true, None) => course.settled = Some((at.now - began) as f64 / 3600.0),

@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Evidence;
 use crate::guardrail::Judgement;
 use crate::statistics::{rule, sample_ratio};
-use bandit::{ArmEvidence, ArmState};
+use bandit::{ArmEvidence, ArmState, Memory};
 
 /// Where in its schedule a ramp is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -118,6 +118,9 @@ pub struct State {
     /// A bandit's arms, in the order of its settings, and control, last; else none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmState>,
+    /// What is known of a bandit's arms; else nothing.
+    #[serde(default)]
+    pub memory: Memory,
     /// How often this experiment was rolled back.
     pub rollbacks: u32,
     /// When it may begin again, after a rollback.

@@ -21,10 +21,12 @@
 //! [`statistics::bandit`]: crate::statistics::bandit
 
 mod belief;
+mod memory;
 #[cfg(test)]
 mod tests;
 
-pub use belief::{Memory, Totals};
+pub use belief::Totals;
+pub use memory::Memory;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,7 @@ use crate::statistics::bandit::{
 };
 use crate::statistics::mean::Better;
 use crate::statistics::rule;
+use belief::Counted;
 
 /// Less than this, as a part of everything, is not worth an epoch.
 const LEAST_MOVE: f64 = 0.02;
@@ -87,9 +90,6 @@ pub struct ArmState {
     pub reached: Vec<rule::Reached>,
     /// Rolled back: it gets nothing any more.
     pub is_out: bool,
-    /// What is remembered of it, where something is forgotten.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
 }
 
 /// What was known of one arm, and what follows from it.
@@ -228,15 +228,17 @@ pub(super) fn look(
     tables: &mut Tables,
 ) -> (State, Option<Decision>) {
     let mut next = state.clone();
+    let counted = counted(at, evidence, (settings, bandit));
+    let places = next.in_play(at);
+    next.memory.look(&counted, (at.revision, &places), at.now, bandit.decay);
     if at.revision != next.revision {
         next.revision = at.revision;
         next.begin_period(at.now);
     }
-    next.remember(at, evidence, (settings, bandit));
     tick(&mut next, at, evidence, settings);
     let judged = judge(&mut next, evidence, settings, tables);
     let ratios = sample_ratios(&mut next, evidence, settings);
-    let mut look = Look { next, at, evidence, settings, bandit, judged, ratios };
+    let mut look = Look { next, at, evidence, settings, bandit, judged, ratios, counted };
     let decision = look.decide();
     (look.next, decision)
 }
@@ -271,6 +273,16 @@ pub(super) fn judge(
     .collect()
 }
 
+/// What was counted of each arm in the revision in force, and of control, last.
+fn counted(
+    at: &Situation,
+    evidence: &Evidence,
+    (settings, bandit): (&Settings, &Bandit),
+) -> Vec<Counted> {
+    let variants = bandit.arms.iter().copied().chain([settings.control]);
+    variants.map(|variant| belief::of(evidence, at.revision, variant, bandit)).collect()
+}
+
 /// What is known of each arm and of control, last, without deciding anything.
 pub(super) fn known(
     state: &State,
@@ -280,25 +292,18 @@ pub(super) fn known(
     judged: Vec<Vec<Judgement>>,
 ) -> Vec<ArmEvidence> {
     let variants = bandit.arms.iter().copied().chain([settings.control]);
-    let beliefs: Vec<_> = variants
-        .clone()
-        .enumerate()
-        .map(|(place, variant)| {
-            let counted = belief::of(evidence, variant, bandit);
-            let memory = state.arms.get(place).and_then(|arm| arm.memory.as_ref());
-            memory.map_or(counted, |memory| counted.of(memory.kept()))
-        })
-        .collect();
+    let counted = counted(at, evidence, (settings, bandit));
+    let beliefs = state.memory.beliefs(&counted);
     let mut known: Vec<ArmEvidence> = variants
         .zip(&beliefs)
         .zip(judged.into_iter().chain([Vec::new()]))
         .map(|((variant, belief), guardrails)| ArmEvidence {
             variant,
-            values: belief.totals.values,
-            events: belief.totals.events,
+            values: belief.values,
+            events: belief.events,
             is_enough: false,
-            mean: belief.posterior().map(|posterior| posterior.mean),
-            spread: belief.posterior().map(|posterior| posterior.variance.sqrt()),
+            mean: belief.posterior.map(|posterior| posterior.mean),
+            spread: belief.posterior.map(|posterior| posterior.variance.sqrt()),
             chance: None,
             target: None,
             guardrails,
@@ -319,7 +324,7 @@ pub(super) fn known(
     }
     let is_known = places.len() > 1 && places.iter().all(|place| known[*place].is_enough);
     let posteriors: Vec<Posterior> =
-        places.iter().filter_map(|place| beliefs.get(*place)?.posterior()).collect();
+        places.iter().filter_map(|place| beliefs.get(*place)?.posterior).collect();
     if !is_known || posteriors.len() != places.len() {
         return known;
     }
@@ -343,6 +348,7 @@ struct Look<'a> {
     bandit: &'a Bandit,
     judged: Vec<Vec<Judgement>>,
     ratios: [f64; 3],
+    counted: Vec<Counted>,
 }
 
 impl Look<'_> {
@@ -379,6 +385,7 @@ impl Look<'_> {
         }
         let shares = self.shares()?;
         // One way or the other this period is over.
+        self.next.memory.close(&self.counted);
         self.next.begin_period(self.at.now);
         let shares = shares?;
         if self.evidence.epochs().len() + SPARE_EPOCHS >= MOST_EPOCHS {
@@ -495,23 +502,6 @@ impl State {
     fn begin_period(&mut self, now: u64) {
         self.since = now;
         self.step_seconds = 0;
-    }
-
-    /// Where something is forgotten: what was known fades, what is new is added.
-    fn remember(
-        &mut self,
-        at: &Situation,
-        evidence: &Evidence,
-        (settings, bandit): (&Settings, &Bandit),
-    ) {
-        if bandit.decay <= 0.0 {
-            return;
-        }
-        let variants = bandit.arms.iter().copied().chain([settings.control]);
-        for (arm, variant) in self.arms.iter_mut().zip(variants) {
-            let counted = belief::of(evidence, variant, bandit).totals;
-            arm.memory.get_or_insert_default().look(counted, at.now, bandit.decay);
-        }
     }
 
     /// The places of the arms that compete: not rolled back, and not taken to 0 by hand. Control is

@@ -55,6 +55,7 @@ pub fn restart(state: &State, at: &Situation, settings: &Settings, afresh: bool)
     if !fresh {
         next.reached.clone_from(&state.reached);
         if next.arms.len() == state.arms.len() {
+            next.memory = state.memory.clone();
             for (arm, before) in next.arms.iter_mut().zip(&state.arms) {
                 arm.reached.clone_from(&before.reached);
             }

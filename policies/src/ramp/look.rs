@@ -1,6 +1,6 @@
 //! One look at a ramp.
 
-use super::bandit::{self, ArmEvidence, ArmState};
+use super::bandit::{self, ArmEvidence, ArmState, Memory};
 use super::{
     Action, Decision, DecisionEvidence, EpochCounts, OnUndecided, Phase, Reason, Settings,
     Situation, State, Status, Step,
@@ -523,6 +523,7 @@ impl State {
             sample_ratio: Default::default(),
             mismatch_accepted: false,
             arms: vec![ArmState::default(); arms],
+            memory: Memory::default(),
             rollbacks: 0,
             cool_until: None,
         }

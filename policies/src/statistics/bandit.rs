@@ -44,7 +44,11 @@ pub struct Posterior {
 impl Posterior {
     /// From `k` events in `n` exposures: `m = (k+1)/(n+2)`, `s2 = m*(1-m)/(n+3)`.
     pub fn of_events(k: u64, n: u64) -> Self {
-        let (k, n) = (k.min(n) as f64, n as f64);
+        Self::of_rate(k.min(n) as f64, n as f64)
+    }
+
+    /// The same where some count for a part only.
+    pub fn of_rate(k: f64, n: f64) -> Self {
         let mean = (k + 1.0) / (n + 2.0);
         Self { mean, variance: mean * (1.0 - mean) / (n + 3.0) }
     }

@@ -113,7 +113,7 @@ pub(crate) async fn until_is(
     }
 }
 
-fn actions(ramp: &Value) -> Vec<(String, String)> {
+pub(crate) fn actions(ramp: &Value) -> Vec<(String, String)> {
     let word = |made: &Value, name: &str| made[name].as_str().unwrap().to_owned();
     let mut made: Vec<_> = ramp["decisions"]
         .as_array()
@@ -125,7 +125,7 @@ fn actions(ramp: &Value) -> Vec<(String, String)> {
     made
 }
 
-fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
     of.iter().map(|(action, reason)| ((*action).to_owned(), (*reason).to_owned())).collect()
 }
 

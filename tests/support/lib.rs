@@ -7,6 +7,7 @@
 //! - [`fault_proxy()`]: a network that delays, starves, swallows and cuts;
 //! - [`Client`]: HTTP/1.1 and HTTP/2, with the times of every chunk;
 //! - [`RawClient`]: exact bytes and frames, for clients that break the protocol;
+//! - [`Flood`]: very much feedback, and what must come of it;
 //! - [`Collector`]: a collector of OpenTelemetry that keeps what it gets;
 //! - [`Events`]: a stream of events, read one by one;
 //! - [`until()`]: waiting for a condition instead of sleeping for luck.
@@ -36,6 +37,7 @@ pub mod raw_client;
 pub mod gateway;
 pub mod process;
 pub mod collector;
+pub mod flood;
 pub mod events;
 
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub use client::{Answer, Client, Failure, together};
 pub use collector::Collector;
 pub use events::{Event, Events};
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
+pub use flood::Flood;
 pub use gateway::{ADMIN_KEY, Gateway, GatewayBuilder, gateway};
 pub use process::{Process, Starting, weir};
 pub use raw_client::RawClient;

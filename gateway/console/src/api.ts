@@ -148,6 +148,8 @@ export interface Guardrail {
   verdict: "breached" | "held" | "too_early";
   log_e_harm: number;
   log_e_safe: number;
+  /** Of being below the ceiling, where there is one. */
+  log_e_below_ceiling: number | null;
   thresholds: Thresholds;
   exposures: { treated: number; control: number };
   events: { treated: number; control: number } | null;
@@ -174,6 +176,8 @@ export interface Ramp {
   phase: "warm_up" | "step" | "verify";
   step: number;
   steps: { share: number; min_time: number; min_exposures: number }[];
+  warm_up: { share: number; min_time: number; min_exposures: number } | null;
+  verify: { share: number; min_time: number } | null;
   share: number | null;
   revision: number;
   began_at: string;
@@ -209,6 +213,7 @@ export interface Shadow {
   p50: number | null;
   p95: number | null;
   p99: number | null;
+  comparison?: { agreement: { value: number | null }; words: string } | null;
 }
 
 export interface List<T> {

@@ -212,6 +212,15 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
             "min_time": step.min_time,
             "min_exposures": step.min_exposures,
         })).collect::<Vec<_>>(),
+        "warm_up": told.settings.warm_up.as_ref().map(|warm_up| json!({
+            "share": f64::from(warm_up.share) / 10_000.0,
+            "min_time": warm_up.min_time,
+            "min_exposures": warm_up.min_exposures,
+        })),
+        "verify": told.settings.verify.as_ref().map(|verify| json!({
+            "share": f64::from(verify.share) / 10_000.0,
+            "min_time": verify.min_time,
+        })),
         "share": live.and_then(|live| told.share(live)),
         "revision": live.map(|live| live.revision),
         "began_at": at(state.began_at),

@@ -47,28 +47,28 @@ impl Webhooks {
                 tokio::time::sleep(STORE_AWAY).await;
                 continue;
             };
-            let now = clock::unix_micros();
-            let until = match outbox.next {
-                Some(next) => {
-                    // What is due later than any wait was written by a clock that has jumped since.
-                    let left = next.due.saturating_sub(now);
-                    if left <= 0 || left > micros(LONGEST) {
-                        self.try_one(&webhook, hook, next).await;
-                        continue;
-                    }
-                    Duration::from_micros(u64::try_from(left).unwrap_or(0))
+            let mut until = LOOK_AGAIN;
+            let mut is_away = false;
+            if let Some(next) = outbox.next {
+                // What is due later than any wait was written by a clock that has jumped since.
+                let left = next.due.saturating_sub(clock::unix_micros());
+                if left <= 0 || left > micros(LONGEST) {
+                    self.try_one(&webhook, hook, next).await;
+                    continue;
                 }
-                None if webhook.takes_alerts => {
-                    if clock::now() >= remind_at {
-                        self.remind(&webhook, hook).await;
-                        remind_at = clock::now() + AGAIN;
-                    }
-                    remind_at.saturating_duration_since(clock::now())
+                until = until.min(Duration::from_micros(u64::try_from(left).unwrap_or(0)));
+                is_away = !next.refused;
+            }
+            // A receiver that is away is not reminded beside what waits for it.
+            if webhook.takes_alerts && !is_away {
+                if clock::now() >= remind_at {
+                    self.remind(&webhook, hook).await;
+                    remind_at = clock::now() + AGAIN;
                 }
-                None => LOOK_AGAIN,
-            };
+                until = until.min(remind_at.saturating_duration_since(clock::now()));
+            }
             tokio::select! {
-                () = tokio::time::sleep(until.min(LOOK_AGAIN)) => {}
+                () = tokio::time::sleep(until) => {}
                 () = hook.hurried() => {}
                 _ = told.changed() => {}
             }

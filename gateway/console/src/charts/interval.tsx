@@ -25,7 +25,8 @@ export function IntervalPlot({ at, control, ratio, fine, decided }: Props) {
   const clamp = (value: number) => Math.max(0, Math.min(1, value));
   const place = (value: number) => clamp(value <= 0 ? 0 : placeOf(value)) * 1000;
   const { value, low, high } = ratio;
-  const known = value !== null || low !== null || high !== null;
+  // From nothing to anything says nothing.
+  const known = value !== null || (low ?? 0) > 0 || high !== null;
   const [from, to] = [low ?? 0, high ?? Infinity];
   const [left, right] = [place(from), Number.isFinite(to) ? place(to) : 1000];
   const label =
@@ -47,7 +48,7 @@ export function IntervalPlot({ at, control, ratio, fine, decided }: Props) {
         </g>
       </svg>
       {known && beyond && <span class="tx arrow right" style={{ left: "100%" }}>{from > HIGH ? `${figures(from)}× or more ▸` : Number.isFinite(to) && to < 1000 ? `${figures(to)}× ▸` : "▸"}</span>}
-      {known && before && <span class="tx arrow" style={{ left: "0%" }}>◂</span>}
+      {known && before && <span class="tx arrow" style={{ left: "0%" }}>{from > 0 ? `◂ ${figures(from)}×` : "◂"}</span>}
     </div>
   );
 }

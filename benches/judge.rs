@@ -137,7 +137,8 @@ impl Running {
             let (state, _) = ramp::start(&at, &settings);
             (state, settings, Tables::default())
         });
-        Self { evidence, at, ramps: ramps.collect() }
+        let ramps = ramps.collect();
+        Self { evidence, at, ramps }
     }
 
     fn look(&mut self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use policies::ramp::{Decision, Phase, Seen, Settings, State};
+use policies::ramp::{Decision, DecisionEvidence, Phase, Seen, Settings, State};
 use serde::{Deserialize, Serialize};
 
 use super::DECISIONS;
@@ -176,8 +176,8 @@ impl Ramp {
         let read = Self::new(told, state);
         // What ended it is what is to be shown of it: nobody looks any more.
         let last = decisions.last().filter(|_| read.state.is_over());
-        let judged = last.map(|made| made.decision.evidence.guardrails.clone()).unwrap_or_default();
-        Ok(Self { number: row.number, decisions, judged, ..read })
+        let seen = last.map(|made| seen_at(&made.decision, &read.told)).unwrap_or_default();
+        Ok(Self { number: row.number, decisions, seen, ..read })
     }
 
     /// What a look found.
@@ -196,5 +196,21 @@ impl Ramp {
             self.decisions.remove(0);
         }
         self.decisions.push(made);
+    }
+}
+
+/// What a decision saw.
+fn seen_at(decision: &Decision, told: &Told) -> Seen {
+    let DecisionEvidence { guardrails, arms, .. } = &decision.evidence;
+    let treated = told.settings.treated;
+    let of_arms = arms.iter().flat_map(|arm| arm.guardrails.iter().map(|each| (arm.variant, each)));
+    let judged: Vec<_> = match arms.is_empty() {
+        true => guardrails.iter().map(|each| (treated, each)).collect(),
+        false => of_arms.collect(),
+    };
+    Seen {
+        judged: judged.into_iter().map(|(variant, each)| (variant, each.clone())).collect(),
+        arms: arms.clone(),
+        period: None,
     }
 }

@@ -179,7 +179,7 @@ pub(super) fn opening(at: &Situation, bandit: &Bandit) -> Vec<u16> {
         - f64::from(points(CONTROL_FLOOR * part))
         - f64::from(floor) * wanted.len() as f64;
     let kept = if above > room && above > 0.0 { (room / above).max(0.0) } else { 1.0 };
-    let cut = |share: &u16| floor + (f64::from(share - floor) * kept).floor() as u16;
+    let cut = |share: &u16| floor + points_below(f64::from(share - floor) / f64::from(ALL) * kept);
     with_control(wanted.iter().map(cut).collect(), pool)
 }
 
@@ -187,6 +187,11 @@ pub(super) fn opening(at: &Situation, bandit: &Bandit) -> Vec<u16> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 10,000")]
 fn points(part: f64) -> u16 {
     (part * f64::from(ALL)).round().clamp(0.0, f64::from(ALL)) as u16
+}
+
+/// The same, rounded down.
+fn points_below(part: f64) -> u16 {
+    points(((part * f64::from(ALL) + 1e-6).floor()) / f64::from(ALL))
 }
 
 /// Shares of the arms, and control with what they leave of the pool.
@@ -438,7 +443,7 @@ impl Look<'_> {
         for (place, share) in places.iter().zip(next) {
             // Rounded down, so that control, which gets the rest, is not cut below its floor.
             if let Some(arm) = arms.get_mut(*place) {
-                *arm = (share * f64::from(ALL) + 1e-6).floor() as u16;
+                *arm = points_below(share);
             }
         }
         Some(Some(with_control(arms, pool)))

@@ -46,6 +46,7 @@ mod console;
 mod admin;
 mod live;
 mod requests;
+mod defined;
 mod assignment;
 mod bad_input;
 mod vectors;

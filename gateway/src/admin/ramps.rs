@@ -10,7 +10,8 @@ use policies::ramp::Phase;
 use policies::ramp::bandit::{ArmEvidence, Bandit};
 use policies::statistics::Verdict;
 use policies::statistics::bandit::{CONTROL_FLOOR, LARGEST_MOVE};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::access::Who;
@@ -169,15 +170,34 @@ fn at(unix_seconds: u64) -> String {
 }
 
 /// What a list or an experiment says of its ramp.
-pub(super) fn in_short(context: &Context, name: &str) -> Option<Value> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RampInShort {
+    /// `running`, `holding`, `paused`, `promoted`, `rolled_back` or `aborted`.
+    state: &'static str,
+    /// The variant that is ramped.
+    variant: String,
+    /// `steps` or `bandit`.
+    mode: &'static str,
+    /// 0 is warm-up, then come the steps from 1, then the verification. A bandit is in 1 after that.
+    step: usize,
+    /// How many steps there are; a bandit has none.
+    steps: usize,
+}
+
+fn mode(ramp: &Ramp) -> &'static str {
+    if ramp.told.settings.bandit.is_some() { "bandit" } else { "steps" }
+}
+
+/// The newest ramp of an experiment.
+pub(super) fn in_short(context: &Context, name: &str) -> Option<RampInShort> {
     let ramp = context.control.ramp(name)?;
-    Some(json!({
-        "state": status_word(ramp.state.status),
-        "variant": ramp.told.variant,
-        "step": ramp.told.step(ramp.state.phase),
-        "steps": ramp.told.steps(),
-        "mode": if ramp.told.settings.bandit.is_some() { "bandit" } else { "steps" },
-    }))
+    Some(RampInShort {
+        state: status_word(ramp.state.status),
+        variant: ramp.told.variant.clone(),
+        mode: mode(&ramp),
+        step: ramp.told.step(ramp.state.phase),
+        steps: ramp.told.steps(),
+    })
 }
 
 /// A ramp as the API shows it.
@@ -196,7 +216,7 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
         "variant": told.variant,
         "control": told.control,
         "control_cell": told.control_cell,
-        "mode": if told.settings.bandit.is_some() { "bandit" } else { "steps" },
+        "mode": mode(ramp),
         "bandit": told.settings.bandit.as_ref().map(|bandit| self::bandit(ramp, bandit, live)),
         "state": status_word(state.status),
         "holding": state.holding.map(words::reason),

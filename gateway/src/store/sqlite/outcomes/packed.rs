@@ -6,7 +6,7 @@
 //! Anything else is another [`ENCODING`], and the old one stays readable as long as its rows may be there.
 //!
 //! Rows lie one after the other behind a byte that says which encoding it is, each behind its length. A
-//! text that is the same as in the row before takes one byte: most are. Up to schema 7 each row was a
+//! text that is the same as in the row before takes one byte: most are. Up to schema 8 each row was a
 //! blob of its own ([`More::write`], [`More::read`]).
 
 /// First byte of what is written now.

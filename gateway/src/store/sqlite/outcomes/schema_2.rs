@@ -1,4 +1,4 @@
-//! Outcomes of schemas 2 to 7, which had an entry for each: moved to blocks when the store is brought up
+//! Outcomes of schemas 2 to 8, which had an entry for each: moved to blocks when the store is brought up
 //! to date.
 
 use rusqlite::Transaction;

@@ -65,7 +65,7 @@ const WRITTEN: &str = "0181040180017f81018080018180010a0a904e0bc8010cfffffffffff
     15151515151515150816161616161616160008171717171717171704504f5354042f6120620b6578616d\
     706c652e6f72670e6375726c2f38204772c3bcc39f65026b31036d2d310473746f70030020220175";
 
-/// The blob of a single row, as schemas 2 to 7 had it.
+/// The blob of a single row, as schemas 2 to 8 had it.
 fn single(more: &More<'_>) -> Vec<u8> {
     more.write()
 }

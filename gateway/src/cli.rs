@@ -30,6 +30,8 @@ pub(crate) mod fault;
 pub(crate) mod ramp;
 pub(crate) mod reading;
 pub(crate) mod table;
+mod terminal;
+mod top;
 pub(crate) mod words;
 
 use admin_client::{AdminClient, Token};
@@ -74,6 +76,12 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// What happens now: a live view of routes, variants, rates, failures and latencies
+    #[command(
+        after_help = "Keys: arrows and Enter open a route, an experiment, a variant; ? shows all \
+                            of them, q quits.\nWithout a terminal it prints one table and ends."
+    )]
+    Top(TopArgs),
     /// Show an experiment's split, or change it
     #[command(after_help = "Weights are relative; a variant that is not named keeps its weight, \
                             and 0 drains it.\nThe answer comes when the change is in force.")]
@@ -260,6 +268,20 @@ impl Connection {
 }
 
 #[derive(Debug, Args)]
+struct TopArgs {
+    /// Begin with this experiment; without a terminal, show only it
+    experiment: Option<String>,
+    /// Print one table and end
+    #[arg(long)]
+    once: bool,
+    /// Print a line of JSON each second, as the live stream has it; with --once, one
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: Connection,
+}
+
+#[derive(Debug, Args)]
 struct SplitArgs {
     /// Name of the experiment
     experiment: String,
@@ -380,6 +402,10 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
         }
         Command::Status { gateway, output } => {
             status::status(&gateway.client()?, output.json, console)
+        }
+        Command::Top(TopArgs { experiment, once, json, gateway }) => {
+            let wanted = top::Wanted { experiment: experiment.as_deref(), once, json };
+            top::top(&gateway.client()?, &wanted, console)
         }
         Command::Split(args) => {
             let weights = weights::parse(&args.weights)?;

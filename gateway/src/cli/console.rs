@@ -78,6 +78,10 @@ pub(crate) struct Console {
     err_paint: Paint,
     out_is_terminal: bool,
     err_is_terminal: bool,
+    /// Whether somebody sits at stdin and stdout, and the terminal can do more than print.
+    is_interactive: bool,
+    /// Whether nobody reads stdout any more.
+    is_gone: bool,
     /// Lines of the picture that stands at the end of stdout.
     picture: usize,
 }
@@ -94,8 +98,8 @@ impl Console {
     /// The process's own stdout and stderr.
     pub(crate) fn standard() -> Self {
         // https://no-color.org: present and not empty, whatever it says.
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb;
         let (out_is_terminal, err_is_terminal) =
             (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
@@ -105,6 +109,8 @@ impl Console {
             err_paint: Paint { on: colour && err_is_terminal },
             out_is_terminal,
             err_is_terminal,
+            is_interactive: out_is_terminal && io::stdin().is_terminal() && !is_dumb,
+            is_gone: false,
             picture: 0,
         }
     }
@@ -120,6 +126,8 @@ impl Console {
             err_paint: plain,
             out_is_terminal: false,
             err_is_terminal: false,
+            is_interactive: false,
+            is_gone: false,
             picture: 0,
         }
     }
@@ -139,6 +147,16 @@ impl Console {
         self.out_is_terminal
     }
 
+    /// Whether somebody can answer with keys.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.is_interactive
+    }
+
+    /// Whether nobody reads any more what is printed: for whoever would print for ever.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     /// Whether lines and blocks can be drawn: somebody watches, and the locale is UTF-8.
     pub(crate) fn is_fine(&self) -> bool {
         self.out_is_terminal && is_utf8(|name| std::env::var(name).ok())
@@ -152,7 +170,7 @@ impl Console {
     /// Prints to stdout, with an end of line if `text` has none.
     pub(crate) fn print(&mut self, text: &str) {
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        put(&mut self.out, &format!("{text}{end}"));
+        self.is_gone |= !put(&mut self.out, &format!("{text}{end}"));
     }
 
     /// Prints a document of the API as it came.
@@ -264,10 +282,10 @@ impl Drop for Console {
     }
 }
 
-/// Writes and flushes. That nobody reads any more (`weir history | head`) is no error of ours, and
-/// there is nobody left to tell anything else.
-fn put(to: &mut dyn Write, text: &str) {
-    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+/// Writes and flushes: whether somebody reads it. That nobody does any more (`weir history | head`) is
+/// no error of ours, and there is nobody left to tell anything else.
+fn put(to: &mut dyn Write, text: &str) -> bool {
+    to.write_all(text.as_bytes()).and_then(|()| to.flush()).is_ok()
 }
 
 /// Control characters other than those that give a document its shape.

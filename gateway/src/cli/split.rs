@@ -10,6 +10,8 @@ use super::fault::Fault;
 use super::table::{Cell, Lean, Table};
 use super::{reading, words};
 
+pub(crate) mod bar;
+
 /// What a change is about, and why it is made.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {

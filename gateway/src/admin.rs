@@ -14,10 +14,13 @@ use axum::routing::{delete, get, post, put};
 use crate::change::Changes;
 use crate::control::Control;
 use crate::store::thread::StoreHandle;
+use crate::webhooks::Webhooks;
 use crate::worker::Shared;
 
 pub mod listener;
 pub mod access;
+pub mod session;
+pub mod console;
 pub mod error;
 pub mod extract;
 pub mod idempotency;
@@ -27,9 +30,11 @@ pub mod health;
 pub mod status;
 pub mod experiments;
 pub mod keys;
-pub mod records;
+pub mod requests;
+pub mod audit;
 pub mod ramps;
 pub mod results;
+pub mod webhooks;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -56,8 +61,12 @@ pub struct Inner {
     pub live: live::Live,
     /// Answers to repeated requests.
     pub answers: idempotency::Answers,
+    /// Who is signed in to the console.
+    pub sessions: session::Sessions,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
+    /// Whom decisions are told.
+    pub webhooks: Arc<Webhooks>,
     /// How sending spans went, where they are sent.
     pub spans: Option<Arc<crate::telemetry::traces::SpanCounts>>,
 }
@@ -73,7 +82,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// For one process.
     pub fn new(
-        (changes, control): (Arc<Changes>, Arc<Control>),
+        (changes, control, webhooks): (Arc<Changes>, Arc<Control>, Arc<Webhooks>),
         shared: Arc<Shared>,
         store: StoreHandle,
         edge: SocketAddr,
@@ -90,9 +99,16 @@ impl Context {
             rates: rates::Rates::default(),
             live: live::Live::default(),
             answers: idempotency::Answers::default(),
+            sessions: session::Sessions::default(),
             started_unix: crate::clock::unix_seconds(),
+            webhooks,
             spans,
         }))
+    }
+
+    /// Whether this listener speaks TLS; without it, it is on loopback.
+    pub fn is_tls(&self) -> bool {
+        !self.changes.view().plan.admin.certificates.is_empty()
     }
 }
 
@@ -131,6 +147,7 @@ pub async fn serve(
 /// Every path of the admin listener.
 fn router(context: Context) -> Router {
     let api = Router::new()
+        .route("/session", get(session::show).post(session::sign_in).delete(session::sign_out))
         .route("/status", get(status::status))
         .route("/live", get(live::live))
         .route("/routes", get(status::routes))
@@ -146,9 +163,11 @@ fn router(context: Context) -> Router {
         .route("/experiments/{experiment}/ramp", get(ramps::show).post(ramps::start))
         .route("/experiments/{experiment}/ramp/{hand}", post(ramps::hand))
         .route("/experiments/{experiment}/results", get(results::results))
-        .route("/requests", get(records::requests))
-        .route("/requests/{id}", get(records::request))
-        .route("/audit", get(records::audit))
+        .route("/requests", get(requests::list))
+        .route("/requests/{id}", get(requests::show))
+        .route("/audit", get(audit::list))
+        .route("/webhooks", get(webhooks::list))
+        .route("/webhooks/{name}/test", post(webhooks::test))
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{id}", delete(keys::revoke));
     Router::new()
@@ -160,7 +179,7 @@ fn router(context: Context) -> Router {
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .route("/status", get(status::status))
-        .route("/", get(health::index))
+        .merge(console::router())
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(context.clone(), access::guard))

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use policies::framing::Fault;
 
 use crate::clock;
+use crate::server::h1::RequestBody;
 
 /// Why a client's body did not arrive whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,13 +29,20 @@ pub enum BodyFault {
     /// The client left or broke the connection.
     #[error("the request body broke off")]
     Broken,
+    /// Its framing is not beyond doubt (T01).
+    #[error("malformed request body: {0}")]
+    Malformed(Fault),
 }
 
 /// A client's body as its connection brings it.
 #[derive(Debug)]
 pub enum ClientBody {
-    /// Behind hyper.
-    Hyper(Incoming),
+    /// There is none.
+    None,
+    /// Over HTTP/1.1: ours.
+    H1(RequestBody),
+    /// Over HTTP/2: hyper's.
+    H2(Incoming),
 }
 
 impl ClientBody {
@@ -43,21 +52,27 @@ impl ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match self {
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
+            Self::None => Poll::Ready(None),
+            Self::H1(body) => body.poll_frame(cx),
+            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
         }
     }
 
     /// Whether everything was read.
     pub fn is_end_stream(&self) -> bool {
         match self {
-            Self::Hyper(body) => body.is_end_stream(),
+            Self::None => true,
+            Self::H1(body) => body.is_end_stream(),
+            Self::H2(body) => body.is_end_stream(),
         }
     }
 
     /// Length, where known: of what is still to come.
     pub fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Hyper(body) => body.size_hint(),
+            Self::None => SizeHint::with_exact(0),
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
         }
     }
 }

@@ -115,6 +115,7 @@ pub struct Changes {
     file: PathBuf,
     watched: Mutex<Vec<PathBuf>>,
     reloads: Mutex<ReloadStats>,
+    told: tokio::sync::watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Changes {
@@ -195,6 +196,7 @@ impl Changes {
             file: file.to_owned(),
             watched: Mutex::new(watched.clone()),
             reloads: Mutex::default(),
+            told: tokio::sync::watch::Sender::new(0),
         });
         changes.apply_plan(plan, watched, notices).await?;
         Ok(changes)

@@ -23,6 +23,7 @@ pub(crate) mod local;
 mod split;
 mod status;
 mod vectors;
+mod webhooks;
 mod weights;
 pub(crate) mod admin_client;
 pub(crate) mod console;
@@ -125,6 +126,9 @@ enum Command {
     /// Let an experiment's shares move by themselves, on evidence
     #[command(subcommand)]
     Ramp(RampCommand),
+    /// Whom decisions are told: how each stands, and a test
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// What each variant did, against control: verdict first, then the numbers
     #[command(after_help = "Every interval holds however often you look. Revisions are compared \
                             each by itself.")]
@@ -171,6 +175,26 @@ enum KeyCommand {
         id: String,
         #[command(flatten)]
         gateway: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum WebhookCommand {
+    /// Every webhook: what waits for it, and what it met last
+    List {
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Send a test now; fails if the receiver does not take it
+    Test {
+        /// Name of the webhook, as `weir webhook list` shows it
+        name: String,
+        #[command(flatten)]
+        gateway: Connection,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -428,6 +452,12 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             split::stop(&gateway.client()?, change, output.json, console)
         }
         Command::Ramp(command) => ramp(command, console),
+        Command::Webhook(WebhookCommand::List { gateway, output }) => {
+            webhooks::list(&gateway.client()?, output.json, console)
+        }
+        Command::Webhook(WebhookCommand::Test { name, gateway, output }) => {
+            webhooks::test(&gateway.client()?, &name, output.json, console)
+        }
         Command::Results(args) => {
             let form = match (args.output.json, args.csv) {
                 (true, _) => results::Form::Json,

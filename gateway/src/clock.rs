@@ -37,3 +37,35 @@ pub fn rfc3339_micros(unix_micros: i64) -> String {
     jiff::Timestamp::from_microsecond(unix_micros)
         .map_or_else(|_| String::new(), |time| format!("{time:.6}"))
 }
+
+/// A time as `date` says it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub type HttpDate = [u8; 29];
+
+/// The time now.
+pub fn http_date() -> HttpDate {
+    http_date_of(unix_seconds())
+}
+
+/// A wall time in seconds since 1970.
+pub fn http_date_of(unix_seconds: i64) -> HttpDate {
+    let time = jiff::Timestamp::from_second(unix_seconds).unwrap_or_default();
+    let text = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    text.as_bytes().try_into().unwrap_or(*b"Thu, 01 Jan 1970 00:00:00 GMT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_http_wants_them() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (1_709_164_799, "Wed, 28 Feb 2024 23:59:59 GMT"),
+            (1_709_164_800, "Thu, 29 Feb 2024 00:00:00 GMT"),
+        ] {
+            assert_eq!(std::str::from_utf8(&http_date_of(seconds)).unwrap(), text);
+        }
+    }
+}

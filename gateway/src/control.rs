@@ -33,11 +33,13 @@ use crate::worker::Shared;
 mod hand;
 mod kept;
 mod series;
+mod watch;
 pub mod words;
 
 pub use hand::{HandFault, Told as Start};
 pub use kept::{Made, Ramp, Told};
 pub use series::Point;
+use watch::Watch;
 
 /// How often ramps are looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -56,6 +58,7 @@ pub struct Control {
     turn: tokio::sync::Mutex<BTreeMap<String, Tables>>,
     /// Decisions of this process, by experiment, action and reason.
     counts: Mutex<BTreeMap<(String, &'static str, &'static str), u64>>,
+    watch: Watch,
 }
 
 impl std::fmt::Debug for Control {
@@ -84,6 +87,7 @@ impl Control {
             }
             ramps.insert(row.experiment, Arc::new(ramp));
         }
+        let lasting = store.call(|store| store.lasting()).await?;
         Ok(Arc::new(Self {
             changes,
             shared,
@@ -91,6 +95,7 @@ impl Control {
             ramps: Mutex::new(ramps),
             turn: tokio::sync::Mutex::default(),
             counts: Mutex::default(),
+            watch: Watch::new(&lasting),
         }))
     }
 
@@ -122,6 +127,7 @@ impl Control {
         if let Err(error) = self.changes.store_what_waits().await {
             events::warning("weir.ramp.not_stored", &error.to_string());
         }
+        self.watch_ratios().await;
         if self.ramps.lock().is_empty() {
             return;
         }
@@ -169,6 +175,10 @@ impl Control {
             (state, decision, judged, evidence.exposures(settings.treated))
         });
         let Some((state, decision, judged, exposures)) = looked else { return Ok(()) };
+        if !state.is_over() {
+            let of = (next.told.variant.as_str(), at.revision);
+            self.watch_observed(experiment, of, &judged).await;
+        }
         next.saw(&state, judged, exposures, at.now);
         let Some(decision) = decision else {
             let moved = state.phase != ramp.state.phase || state.revision != ramp.state.revision;
@@ -225,7 +235,7 @@ impl Control {
                 audit: None,
             },
             action: format!("ramp.{action}"),
-            decision: said,
+            decision: told_of(&next, said),
             shares,
             rest: next.told.control.clone(),
             anew: decision.fresh,
@@ -236,6 +246,7 @@ impl Control {
             let guardrails = next.told.settings.guardrails.clone();
             self.shared.evidence.watch(experiment, Some(Watched { guardrails, freezes: false }));
             next.is_watched = true;
+            self.watch.begins(experiment);
         }
         let done = if decision.action == Action::RollBack {
             self.changes.roll_back(experiment, seen, step, actor).await
@@ -378,6 +389,15 @@ impl Control {
 
 fn now() -> u64 {
     u64::try_from(clock::unix_seconds()).unwrap_or(0)
+}
+
+/// A decision as the audit log has it: with the names of whom it is about.
+fn told_of(ramp: &Ramp, mut decision: serde_json::Value) -> serde_json::Value {
+    if let Some(members) = decision.as_object_mut() {
+        members.insert("variant".into(), ramp.told.variant.clone().into());
+        members.insert("control".into(), ramp.told.control.clone().into());
+    }
+    decision
 }
 
 /// Who a look is, in history and audit log.

@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use policies::evidence::{Evidence, Exposure};
 use policies::guardrail::{self, Action, Guardrail, Metric};
 use policies::outcome::Outcome;
+use policies::ramp::Settings;
 use routing::Reason;
 
 use crate::clock;
@@ -26,9 +27,11 @@ use crate::recorder::row::Row;
 use crate::recorder::tally::Tallies;
 use crate::snapshot::Snapshot;
 
+mod arrivals;
 mod known;
 mod saved;
 
+pub use arrivals::{arrivals, ratios};
 pub use known::Known;
 use known::{Saved, unit_of};
 pub use saved::EvidenceRow;
@@ -48,10 +51,10 @@ pub struct Watched {
 }
 
 impl Default for Watched {
-    /// What a ramp watches unless told otherwise; the times of streams, and clients that left, are
+    /// What a ramp watches in its last step unless told otherwise; the times of streams, and clients that left, are
     /// shown.
     fn default() -> Self {
-        let mut guardrails = Guardrail::defaults();
+        let mut guardrails = Settings::default().held_to_at_the_end();
         let observed = [Metric::FirstByteP95, Metric::TokenTimeP50, Metric::Aborted];
         guardrails.extend(observed.map(|metric| Guardrail {
             action: Action::Observe,

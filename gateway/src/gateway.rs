@@ -34,6 +34,7 @@ use crate::store::thread::{StoreHandle, StoreThread};
 use crate::store::{KeyRow, StoreError, TallyRow};
 use crate::telemetry::counters::Counters;
 use crate::telemetry::{events, logs, traces};
+use crate::webhooks::Webhooks;
 use crate::worker::{InUse, Shared};
 
 /// Feedback that may wait to be counted as evidence.
@@ -287,8 +288,9 @@ impl Gateway {
         let ramps = control
             .block_on(Control::start(Arc::clone(&changes), Arc::clone(&shared), store.clone()))
             .inspect_err(|_| shared.recorder.stop())?;
+        let webhooks = Webhooks::new(Arc::clone(&changes), store.clone());
         let context = admin::Context::new(
-            (Arc::clone(&changes), Arc::clone(&ramps)),
+            (Arc::clone(&changes), Arc::clone(&ramps), Arc::clone(&webhooks)),
             Arc::clone(&shared),
             store.clone(),
             workers.edge,
@@ -299,6 +301,7 @@ impl Gateway {
         control.spawn(resolve::keep_resolving(Arc::clone(&shared)));
         control.spawn(watch(Arc::clone(&changes), hangup, seen));
         control.spawn(ramps.keep_looking());
+        control.spawn(webhooks.keep_delivering());
 
         let (stop_probing, stopped) = tokio::sync::watch::channel(false);
         let probing = spawn_probing(Arc::clone(&shared), stopped)

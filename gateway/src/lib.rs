@@ -23,6 +23,7 @@ pub mod backends;
 pub mod recorder;
 pub mod evidence;
 pub mod feedback;
+pub mod webhooks;
 pub mod store;
 pub mod telemetry;
 pub mod admin;

@@ -29,6 +29,7 @@ use crate::telemetry::traces::SpanSender;
 
 pub mod row;
 pub mod tally;
+pub mod tried;
 
 /// Rows in the queue at most (L16).
 const QUEUE: usize = 16_384;

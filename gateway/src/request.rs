@@ -6,11 +6,11 @@
 
 use std::rc::Rc;
 
-use http::{Response, request};
+use http::{Request, Response, request};
 
 use crate::body::ClientBody;
 use crate::request::find_route::Place;
-use crate::server::conn::Conn;
+use crate::server::conn::{Conn, Refusal};
 use crate::worker::{Taken, Worker};
 
 pub mod read_head;
@@ -53,6 +53,16 @@ pub async fn handle(cx: Cx, head: request::Parts, body: ClientBody) -> Response<
         // Boxed: the future of every request holds room for its largest step.
         Err(rejection) => Box::pin(rejection.into_response(&cx, record)).await,
     };
+    stream_back::settled(&cx, response).await
+}
+
+/// Answers what is no request, or none in time.
+pub async fn refuse(cx: Cx, why: Refusal) -> Response<ResponseBody> {
+    let (nothing, ()) = Request::new(()).into_parts();
+    let mut record = Record::open(&cx, &nothing, ClientBody::None);
+    // Nothing is known of it.
+    record.row().method.clear();
+    let response = Rejection::Refused(why).into_response(&cx, record).await;
     stream_back::settled(&cx, response).await
 }
 

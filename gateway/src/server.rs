@@ -3,8 +3,10 @@
 pub mod accept;
 pub mod tls;
 pub mod conn;
-pub mod edge_io;
-pub mod gather;
 pub mod http;
+pub mod h1;
+pub mod h2;
+pub mod h2_io;
+pub mod gather;
 pub mod socket;
 pub mod tunnel;

@@ -13,10 +13,15 @@ use crate::evidence::EvidenceRow;
 use crate::ids::RequestId;
 use crate::names::Name;
 use crate::recorder::row::Row;
+use crate::webhooks::Event;
+use crate::webhooks::alert::Alert;
 
+pub mod outbox;
 pub mod spool;
 pub mod sqlite;
 pub mod thread;
+
+use outbox::{Outbox, Subscriber, Tried};
 
 /// Secrets and identity of one installation, made at the first start and kept.
 ///
@@ -220,13 +225,22 @@ pub struct Change {
     pub layers: Vec<LayerRow>,
     /// Decisions of ramps.
     pub ramps: Vec<RampStep>,
+    /// What is seen and changes nothing. Kept unless it is known already: what lasts is told when it
+    /// begins and when it ends.
+    pub seen: Vec<AuditRow>,
+    /// Who is told of all this: messages for them are kept with the audit entries.
+    pub subscribers: Arc<[Subscriber]>,
 }
 
 impl Change {
     /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
-        let Self { revisions, statements, layers, ramps } = self;
-        revisions.is_empty() && statements.is_none() && layers.is_empty() && ramps.is_empty()
+        let Self { revisions, statements, layers, ramps, seen, subscribers: _ } = self;
+        revisions.is_empty()
+            && statements.is_none()
+            && layers.is_empty()
+            && ramps.is_empty()
+            && seen.is_empty()
     }
 }
 
@@ -390,6 +404,31 @@ pub trait Store: Send {
         number: u64,
         state: &str,
     ) -> Result<(), StoreError>;
+
+    /// How it stands with what a webhook is still to be told, at `now` (microseconds since 1970).
+    fn outbox(&mut self, webhook: &str, now: i64) -> Result<Outbox, StoreError>;
+    /// Keeps what became of a try to deliver what entry `audit` is to `webhook`. Nothing if the message
+    /// is gone.
+    fn tried_message(
+        &mut self,
+        webhook: &str,
+        message: (u64, Event),
+        tried: &Tried,
+    ) -> Result<(), StoreError>;
+    /// Gives up the oldest messages that wait for a webhook, beyond `outbox::MOST_WAITING`, at `now`
+    /// (microseconds since 1970); how many.
+    fn cut_messages(&mut self, webhook: &str, now: i64) -> Result<u64, StoreError>;
+    /// Everything that waits for a webhook is due now.
+    fn hurry_messages(&mut self, webhook: &str) -> Result<(), StoreError>;
+    /// Forgets what waits for webhooks that are not among `webhooks`, and what lasts of experiments
+    /// that are not among `experiments`; which webhooks those were, and how many messages waited.
+    fn forget_messages(
+        &mut self,
+        webhooks: &[String],
+        experiments: &[String],
+    ) -> Result<Vec<(String, u64)>, StoreError>;
+    /// What began and has not ended, in the order in which it began.
+    fn lasting(&mut self) -> Result<Vec<Alert>, StoreError>;
 
     /// Adds an audit entry that belongs to no other row.
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError>;

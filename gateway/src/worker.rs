@@ -3,7 +3,7 @@
 //! A request lives and dies on one worker, so nothing it touches needs a lock: state of the worker is
 //! in cells, state of the process is in atomics and snapshots.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -16,12 +16,14 @@ use slab::Slab;
 
 use crate::backends::Backends;
 use crate::backends::pool::Pool;
+use crate::clock::{self, HttpDate};
 use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
 use crate::server::conn::Conn;
+use crate::server::h1::Spare;
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{Counters, WorkerCounters};
 
@@ -91,8 +93,11 @@ pub struct Worker {
     pub shadow_pool: Pool,
     /// Client connections.
     pub conns: RefCell<Slab<Rc<Conn>>>,
+    /// What its HTTP/1.1 connections use in turn.
+    pub spare: RefCell<Spare>,
     snapshot: RefCell<Taken>,
     arena: RefCell<BytesMut>,
+    date: Cell<HttpDate>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -111,8 +116,10 @@ impl Worker {
             pool: Pool::default(),
             shadow_pool: Pool::default(),
             conns: RefCell::default(),
+            spare: RefCell::default(),
             snapshot,
             arena: RefCell::default(),
+            date: Cell::new(clock::http_date()),
         })
     }
 
@@ -127,9 +134,15 @@ impl Worker {
         Rc::clone(&cached)
     }
 
-    /// Lets go of an old snapshot although no request asked for the new one.
+    /// Lets go of an old snapshot although no request asked for the new one, and looks what time it is.
     pub fn refresh(&self) {
         drop(self.snapshot());
+        self.date.set(clock::http_date());
+    }
+
+    /// The time as `date` says it, as of the last sweep: it has no more than seconds anyway.
+    pub fn date(&self) -> HttpDate {
+        self.date.get()
     }
 
     /// This worker's counts.
@@ -160,6 +173,11 @@ impl Worker {
     /// [`Self::header`] of a number.
     pub fn header_of_number(&self, number: u64) -> Option<HeaderValue> {
         self.header_of(itoa::Buffer::new().format(number).as_bytes())
+    }
+
+    /// Whether running connections are to end.
+    pub fn closing(&self) -> bool {
+        self.shared.closing.load(Relaxed)
     }
 
     /// Whether readiness is refused.

@@ -64,6 +64,8 @@ pub enum Permission {
     Drain,
     /// Change the log filter for a while.
     LogLevel,
+    /// Send a test to a webhook.
+    TestWebhook,
 }
 
 const YES: bool = true;
@@ -84,7 +86,7 @@ const NO: bool = false;
 /// * Whoever can move weights can also stop and undo: the way back is never behind a higher door.
 /// * Reading the audit log is not part of operating: who is checked does not choose what is seen.
 #[rustfmt::skip]
-const TABLE: [(Permission, [bool; 6]); 16] = [
+const TABLE: [(Permission, [bool; 6]); 17] = [
     //                                client  viewer  exper.  oper.   audit.  admin
     (Permission::Call,               [YES,    NO,    YES,    YES,    NO,    YES]),
     (Permission::Feedback,           [YES,    NO,    YES,    YES,    NO,    YES]),
@@ -102,6 +104,7 @@ const TABLE: [(Permission, [bool; 6]); 16] = [
     (Permission::ReadAudit,          [NO,    NO,    NO,    NO,    YES,    YES]),
     (Permission::Drain,              [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::LogLevel,           [NO,    NO,    NO,    YES,    NO,    YES]),
+    (Permission::TestWebhook,        [NO,    NO,    NO,    YES,    NO,    YES]),
 ];
 
 // `allows` indexes by discriminant, so a row in the wrong place must not compile.
@@ -185,7 +188,7 @@ impl FromStr for Role {
 
 impl Permission {
     /// Every permission, in the order of the table's rows.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Call,
         Self::Feedback,
         Self::FeedbackForOthers,
@@ -202,6 +205,7 @@ impl Permission {
         Self::ReadAudit,
         Self::Drain,
         Self::LogLevel,
+        Self::TestWebhook,
     ];
 
     /// The name in the API's document, in audit rows and in refusals.
@@ -223,6 +227,7 @@ impl Permission {
             Self::ReadAudit => "audit:read",
             Self::Drain => "drain",
             Self::LogLevel => "log_level",
+            Self::TestWebhook => "webhook:test",
         }
     }
 }
@@ -324,7 +329,8 @@ mod tests {
             &["experiment:stop", "experiment:undo"],
         ]
         .concat();
-        let operator = [&experimenter[..], &["keys:manage", "drain", "log_level"]].concat();
+        let operator =
+            [&experimenter[..], &["keys:manage", "drain", "log_level", "webhook:test"]].concat();
         let auditor = vec!["read", "audit:read"];
         let admin = Permission::ALL.map(Permission::as_str).to_vec();
 

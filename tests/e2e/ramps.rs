@@ -12,21 +12,21 @@ use weir_tests::{ADMIN_KEY, Backend, Client, Gateway, backend, gateway, millis, 
 use crate::experiments::split;
 
 const PATH: &str = "/v1/chat/completions";
-const RAMP: &str = "/api/v1/experiments/int8/ramp";
+pub(crate) const RAMP: &str = "/api/v1/experiments/int8/ramp";
 
 /// Every request is dealt anew, so a few clients are enough.
-fn by_request(stable: &Backend, canary: &Backend) -> String {
+pub(crate) fn by_request(stable: &Backend, canary: &Backend) -> String {
     split(stable, canary, (100, 0)).replace("[\"header:x-user-id\"]", "[\"request\"]")
 }
 
 /// Requests without end, from several connections, until dropped.
-struct Load(
+pub(crate) struct Load(
     Arc<AtomicBool>,
     #[expect(dead_code, reason = "aborts its tasks when dropped")] JoinSet<()>,
 );
 
 impl Load {
-    fn on(client: &Client) -> Self {
+    pub(crate) fn on(client: &Client) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for _ in 0..24 {
@@ -69,13 +69,13 @@ fn quick() -> Value {
 }
 
 /// A ramp that stays in its only step.
-fn patient() -> Value {
+pub(crate) fn patient() -> Value {
     let mut ramp = quick();
     ramp["steps"] = json!([{ "share": 0.5, "min_time": "10m" }]);
     ramp
 }
 
-async fn started(api: &Client, ramp: &Value) -> Value {
+pub(crate) async fn started(api: &Client, ramp: &Value) -> Value {
     let answer = api.post(RAMP, ramp.to_string()).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()
@@ -86,7 +86,7 @@ async fn state(api: &Client) -> Value {
 }
 
 /// Waits until the ramp is in this state.
-async fn becomes(api: &Client, wanted: &str) -> Value {
+pub(crate) async fn becomes(api: &Client, wanted: &str) -> Value {
     let last = Arc::new(parking_lot::Mutex::new(Value::Null));
     let seen = Arc::clone(&last);
     until_is(api, seconds(100), move |now| {
@@ -133,7 +133,7 @@ const WHOLE: [(&str, &str); 5] = [
     ("promote", "time_passed"),
 ];
 
-async fn pair(canary: weir_tests::BackendBuilder) -> (Backend, Backend) {
+pub(crate) async fn pair(canary: weir_tests::BackendBuilder) -> (Backend, Backend) {
     (backend().answers("stable").delay(millis(5)).start().await, canary.start().await)
 }
 
@@ -142,7 +142,7 @@ fn healthy() -> weir_tests::BackendBuilder {
 }
 
 /// Fails every third request.
-fn failing() -> weir_tests::BackendBuilder {
+pub(crate) fn failing() -> weir_tests::BackendBuilder {
     healthy().every(3, backend().status(500).answers("no"))
 }
 
@@ -182,6 +182,15 @@ async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log()
     assert_eq!(gateway.metric(series).await, 1.0);
     let series = "weir_ramp_state{experiment=\"int8\",state=\"rolled_back\"}";
     assert_eq!(gateway.metric(series).await, 1.0);
+
+    // Results hold it to what the ramp held it to: one evidence has one verdict.
+    let results = gateway.get("/experiments/int8/results").await;
+    let of = &results["variants"]["canary"];
+    assert_eq!(of["words"], "canary fails more often than stable: roll it back", "{results:#}");
+    assert_eq!(
+        of["versus_control"]["error_rate"]["thresholds"]["breach"],
+        guardrail["thresholds"]["breach"]
+    );
 
     // It stays back, and begins again neither by itself nor before it has cooled down.
     drop(load);

@@ -16,3 +16,4 @@ mod language_model;
 mod mlserver;
 mod grpc;
 mod as_written;
+mod webhooks;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use policies::api_key::credential_of;
@@ -12,6 +12,7 @@ use policies::{Caller, Permission};
 use super::Context;
 use super::error::{ApiError, no_such_method};
 use super::listener::Peer;
+use super::session::{self, InSession};
 use crate::clock;
 use crate::ids::RequestId;
 use crate::live::Actor;
@@ -27,6 +28,18 @@ pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
     ("GET", "/version", None),
     ("GET", "/metrics", None),
     ("GET", "/", None),
+    ("GET", "/experiments", None),
+    ("GET", "/experiments/{experiment}", None),
+    ("GET", "/requests", None),
+    ("GET", "/requests/{id}", None),
+    ("GET", "/backends", None),
+    ("GET", "/keys", None),
+    ("GET", "/audit", None),
+    ("GET", "/gateway", None),
+    ("GET", "/console/{file}", None),
+    ("POST", "/api/v1/session", None),
+    ("GET", "/api/v1/session", None),
+    ("DELETE", "/api/v1/session", Some(Permission::Read)),
     ("GET", "/status", Some(Permission::Read)),
     ("GET", "/api/v1/status", Some(Permission::Read)),
     ("GET", "/api/v1/live", Some(Permission::Read)),
@@ -47,6 +60,8 @@ pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
     ("GET", "/api/v1/requests", Some(Permission::Read)),
     ("GET", "/api/v1/requests/{id}", Some(Permission::Read)),
     ("GET", "/api/v1/audit", Some(Permission::ReadAudit)),
+    ("GET", "/api/v1/webhooks", Some(Permission::Read)),
+    ("POST", "/api/v1/webhooks/{name}/test", Some(Permission::TestWebhook)),
     ("GET", "/api/v1/keys", Some(Permission::ManageKeys)),
     ("POST", "/api/v1/keys", Some(Permission::ManageKeys)),
     ("DELETE", "/api/v1/keys/{id}", Some(Permission::ManageKeys)),
@@ -84,7 +99,8 @@ pub async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    with_headers(checked(&context, peer, matched, request, next).await)
+    let response = checked(&context, peer, matched, request, next).await;
+    with_headers(response, context.is_tls())
 }
 
 async fn checked(
@@ -99,7 +115,7 @@ async fn checked(
     }
     let Some(matched) = matched else {
         // Unknown paths say nothing to strangers about which paths there are.
-        return match authenticate(context, &request) {
+        return match authenticate(context, request.headers()) {
             Ok(_) => next.run(request).await,
             Err(error) => error.into_response(),
         };
@@ -115,14 +131,14 @@ async fn checked(
         Some((_, _, Some(permission))) => *permission,
         // What is not in the table is refused to everybody who may know that it is not there.
         None => {
-            return match authenticate(context, &request) {
+            return match authenticate(context, request.headers()) {
                 Ok(_) => no_such_method(request.uri().clone()).await.into_response(),
                 Err(error) => error.into_response(),
             };
         }
     };
-    let caller = match authenticate(context, &request) {
-        Ok(caller) => caller,
+    let (caller, session) = match authenticate(context, request.headers()) {
+        Ok(found) => found,
         Err(error) => return error.into_response(),
     };
     if !caller.role.allows(needs) {
@@ -131,6 +147,12 @@ async fn checked(
             caller.role
         ))
         .into_response();
+    }
+    if let Some(session) = &session
+        && method != Method::GET
+        && let Err(error) = session::check_change(context, session, request.headers())
+    {
+        return error.into_response();
     }
     let request_id = RequestId::new(clock::unix_nanos(), fastrand::u64(..)).to_string();
     request.extensions_mut().insert(Who { caller, from: peer.ip().to_string(), request_id });
@@ -145,23 +167,42 @@ async fn checked(
     })
 }
 
-/// Answers of the API are nobody's page.
-fn with_headers(mut response: Response) -> Response {
+/// What a browser may do with an answer (T22): whatever it is, it is no other page's, and runs nothing
+/// that was not built in.
+fn with_headers(mut response: Response, is_tls: bool) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::CONTENT_SECURITY_POLICY, POLICY);
+    if is_tls {
+        set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
-fn authenticate(context: &Context, request: &Request) -> Result<Caller, ApiError> {
-    let presented =
-        credential_of(request.headers()).ok().flatten().ok_or_else(ApiError::unauthenticated)?;
-    let snapshot = context.shared.current.load();
-    let entry = snapshot
-        .keys
-        .find(presented, clock::unix_seconds())
-        .map_err(|_| ApiError::unauthenticated())?;
-    Ok(entry.caller())
+/// The content security policy of everything on this listener.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// Who calls: by key, or by the session of a browser that signed in with one. A key that is presented
+/// counts, whatever cookies come along.
+pub(super) fn authenticate(
+    context: &Context,
+    headers: &HeaderMap,
+) -> Result<(Caller, Option<InSession>), ApiError> {
+    match credential_of(headers) {
+        Ok(Some(presented)) => {
+            let snapshot = context.shared.current.load();
+            let entry = snapshot.keys.find(presented, clock::unix_seconds());
+            entry.map(|entry| (entry.caller(), None)).map_err(|_| ApiError::unauthenticated())
+        }
+        Ok(None) => session::caller(context, headers)
+            .map(|(caller, session)| (caller, Some(session)))
+            .ok_or_else(ApiError::unauthenticated),
+        Err(_) => Err(ApiError::unauthenticated()),
+    }
 }
 
 /// A page of another origin must not reach a listener on loopback through a name of its own (T20).

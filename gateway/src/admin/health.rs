@@ -101,14 +101,13 @@ pub async fn metrics(State(context): State<Context>, headers: HeaderMap) -> Resp
         ramp_decisions: (context.control.counts().into_iter())
             .map(|((experiment, action, reason), count)| (experiment, action, reason, count))
             .collect(),
+        webhooks: (context.webhooks.all().into_iter())
+            .map(|(webhook, hook)| (webhook.name.to_string(), hook.counts(), hook.state().pending))
+            .collect(),
+        sample_ratios: context.control.sample_ratios(),
         spans: context.spans.clone(),
     };
     let stats = context.store.stats();
     let text = metrics::render(&context.shared, Some(&stats), &extra, dialect);
     ([(header::CONTENT_TYPE, dialect.content_type())], text).into_response()
-}
-
-/// What this port is, for somebody who opens it in a browser.
-pub async fn index() -> &'static str {
-    "Weir admin. Health: /livez /readyz. Metrics: /metrics. API: /api/v1 (with a key).\n"
 }

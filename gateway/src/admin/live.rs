@@ -24,7 +24,7 @@ use super::Context;
 use super::access::Who;
 use super::error::ApiError;
 use super::extract::Query;
-use super::records::moment;
+use super::requests::moment;
 use crate::clock;
 use crate::ids;
 use crate::news::News;

@@ -10,8 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use policies::evidence::{Evidence, UnitKind};
-use policies::guardrail::{Guardrail, Metric};
-use policies::ramp;
+use policies::guardrail::{Action, Alphas, Guardrail, Metric};
 use policies::statistics::rule::Reached;
 use policies::statistics::sample_ratio;
 use serde::Deserialize;
@@ -20,9 +19,10 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::error::ApiError;
 use super::extract::{Path, Query};
-use super::records::moment;
+use super::requests::moment;
 use crate::clock;
-use crate::evidence::{Known, Watched};
+use crate::control::Ramp;
+use crate::evidence::{Known, Watched, arrivals, ratios};
 
 mod against;
 mod said;
@@ -50,13 +50,22 @@ enum Since {
     Moment(i64),
 }
 
+/// What a ramp holds its variant to, and what that has reached: one evidence has one verdict.
+struct Ramped {
+    variant: u8,
+    guardrails: Vec<Guardrail>,
+    alphas: Alphas,
+}
+
 /// What is looked at: a copy, so that nobody waits meanwhile.
 struct Look {
     evidence: Evidence,
     names: Vec<String>,
     control: u8,
     watched: Watched,
-    reached: BTreeMap<(u8, usize), Reached>,
+    reached: BTreeMap<(u8, Metric), Reached>,
+    /// What the ramp whose evidence this is holds its variant to.
+    ramped: Option<Ramped>,
     began: BTreeMap<u64, i64>,
     /// Whether it is all that is known: only then is something to be remembered of it.
     is_whole: bool,
@@ -76,9 +85,10 @@ pub async fn results(
     let shared = &context.shared;
     shared.evidence.count_begun(&shared.tallies);
     let buckets = asked.sketch.unwrap_or(0).min(MOST_BUCKETS);
+    let ramp = context.control.ramp(&name);
     let look = shared
         .evidence
-        .with_known(&name, |known| Look::at(known, since.as_ref(), buckets))
+        .with_known(&name, |known| Look::at(known, since.as_ref(), buckets, ramp.as_deref()))
         .ok_or_else(|| ApiError::missing(format!("experiment {name:?} does not exist")))?;
     let sequence = look.evidence.sequence();
     let worked = tokio::task::spawn_blocking(move || {
@@ -150,7 +160,7 @@ struct Told {
 }
 
 impl Look {
-    fn at(known: &Known, since: Option<&Since>, buckets: usize) -> Self {
+    fn at(known: &Known, since: Option<&Since>, buckets: usize, ramp: Option<&Ramp>) -> Self {
         let from = since.and_then(|since| match since {
             Since::Revision(revision) => Some(*revision),
             Since::Moment(time) => known.in_force_at(*time),
@@ -164,8 +174,16 @@ impl Look {
         watched.guardrails.extend(new_feedback(&evidence, &watched.guardrails));
         let mut reached = BTreeMap::new();
         for variant in (0..=u8::MAX).take(known.variants().len()).filter(|_| is_whole) {
-            for (at, guardrail) in watched.guardrails.iter().enumerate() {
-                reached.insert((variant, at), known.reached(variant, &guardrail.metric));
+            for Guardrail { metric, .. } in &watched.guardrails {
+                reached.insert((variant, metric.clone()), known.reached(variant, metric));
+            }
+        }
+        let ramped = ramp.and_then(|ramp| Ramped::of(ramp, known));
+        if let Some((ramped, ramp)) = ramped.as_ref().zip(ramp).filter(|_| is_whole) {
+            for (guardrail, most) in ramped.guardrails.iter().zip(&ramp.state.reached) {
+                let of = reached.entry((ramped.variant, guardrail.metric.clone())).or_default();
+                of.harm = of.harm.max(most.harm);
+                of.above_floor = of.above_floor.max(most.above_floor);
             }
         }
         let began = evidence
@@ -179,6 +197,7 @@ impl Look {
             control: known.control(),
             watched,
             reached,
+            ramped,
             began,
             is_whole,
             buckets,
@@ -187,6 +206,22 @@ impl Look {
 
     fn name(&self, number: u8) -> &str {
         self.names.get(usize::from(number)).map_or("", String::as_str)
+    }
+
+    /// What a variant is held to, and with which chances of error.
+    fn held_to(&self, variant: u8) -> (Vec<Guardrail>, Alphas) {
+        let watched = &self.watched.guardrails;
+        let Some(ramped) = self.ramped.as_ref().filter(|ramped| ramped.variant == variant) else {
+            let judged = self.names.len().saturating_sub(1);
+            return (watched.clone(), Alphas::shared(ALPHA, watched, judged));
+        };
+        // What is only shown stays: it spends nothing.
+        let is_other = |each: &&Guardrail| {
+            each.action == Action::Observe
+                && ramped.guardrails.iter().all(|held| held.metric != each.metric)
+        };
+        let shown = watched.iter().filter(is_other);
+        (ramped.guardrails.iter().chain(shown).cloned().collect(), ramped.alphas)
     }
 
     fn is_sticky(&self) -> bool {
@@ -205,14 +240,17 @@ impl Look {
             variants: Map::new(),
             verdicts: Vec::new(),
             reached: Vec::new(),
-            log_e: self.log_e(),
+            log_e: ratios(&self.evidence, &self.watched.guardrails),
         };
         for number in self.order() {
             let mut of = variant::numbers(&self.evidence, number, self.buckets);
             if number != self.control {
                 let against = against::control(self, number);
-                let verdict =
+                let mut verdict =
                     said::verdict(self.name(number), self.name(self.control), &against.compared);
+                if self.evidence.exposures(number) == 0 {
+                    verdict.words = said::nothing_yet(self.name(number));
+                }
                 of.insert("versus_control".into(), against.json.into());
                 of.insert("verdict".into(), verdict.word.into());
                 of.insert("words".into(), verdict.words.clone().into());
@@ -225,43 +263,8 @@ impl Look {
         told
     }
 
-    /// Against "arrives as it was dealt": assigned, served, and feedback if that is watched.
-    fn log_e(&self) -> [f64; 3] {
-        // What is only shown is answered by whoever likes to.
-        let mut required = self.watched.guardrails.iter().filter(|guardrail| guardrail.required);
-        let metric = required.find_map(|guardrail| {
-            if let Metric::Feedback(name) = &guardrail.metric { Some(&**name) } else { None }
-        });
-        ramp::ratios(&self.evidence, metric)
-    }
-
     fn sample_ratio(&self, reached: [sample_ratio::Reached; 3]) -> Value {
-        let mut expected = vec![0.0; self.names.len()];
-        let mut observed = vec![0_u64; self.names.len()];
-        for (revision, epoch) in self.evidence.epochs() {
-            let Some(shares) = &epoch.shares else { continue };
-            let all: f64 = shares.iter().map(|share| f64::from(*share)).sum();
-            let counts: Vec<u64> = (0..=u8::MAX)
-                .zip(shares)
-                .map(|(number, _)| match self.evidence.unit() {
-                    UnitKind::Request => {
-                        epoch.variants.get(&number).map_or(0, |tally| tally.assigned())
-                    }
-                    UnitKind::Sticky { .. } => {
-                        self.evidence.sampled().count(*revision, number).seen
-                    }
-                })
-                .collect();
-            let total = counts.iter().copied().fold(0, u64::saturating_add) as f64;
-            for (at, (share, count)) in shares.iter().zip(counts).enumerate() {
-                if let (Some(expected), Some(observed)) =
-                    (expected.get_mut(at), observed.get_mut(at))
-                {
-                    *expected += total * f64::from(*share) / all.max(1.0);
-                    *observed += count;
-                }
-            }
-        }
+        let (expected, observed) = arrivals(&self.evidence, self.names.len());
         let named = |values: Vec<Value>| -> Map<String, Value> {
             self.order()
                 .into_iter()
@@ -307,6 +310,19 @@ impl Look {
     }
 }
 
+impl Ramped {
+    /// `None` if the evidence is not the ramp's: it began before, or another one's variant is gone.
+    fn of(ramp: &Ramp, known: &Known) -> Option<Self> {
+        let first = known.evidence.epochs().keys().next().copied();
+        let settings = &ramp.told.settings;
+        (first.is_none_or(|first| first >= ramp.told.from)).then_some(Self {
+            variant: known.number(&ramp.told.variant)?,
+            guardrails: settings.held_to_at_the_end(),
+            alphas: settings.alphas(),
+        })
+    }
+}
+
 /// Feedback that came and that nobody asked to watch: it is shown.
 fn new_feedback(evidence: &Evidence, guardrails: &[Guardrail]) -> Vec<Guardrail> {
     let mut found: Vec<Guardrail> = Vec::new();
@@ -314,10 +330,7 @@ fn new_feedback(evidence: &Evidence, guardrails: &[Guardrail]) -> Vec<Guardrail>
     for name in tallies.flat_map(|tally| tally.feedback.keys()) {
         let metric = Metric::Feedback(name.clone());
         if guardrails.iter().chain(&found).all(|guardrail| guardrail.metric != metric) {
-            found.push(Guardrail {
-                action: policies::guardrail::Action::Observe,
-                ..Guardrail::new(metric)
-            });
+            found.push(Guardrail { action: Action::Observe, ..Guardrail::new(metric) });
         }
     }
     found

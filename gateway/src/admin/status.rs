@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Context, experiments};
+use super::{Context, experiments, webhooks};
 use crate::backends::ShadowResult;
 use crate::clock;
 use crate::config::plan::{Durability, Scheme};
@@ -45,6 +45,7 @@ pub async fn status(State(context): State<Context>) -> Json<Value> {
         "experiments": experiments,
         "backends": backend_items(&context),
         "shadows": shadow_items(&context),
+        "webhooks": webhooks::described(&context),
         "store": {
             "up": stats.up,
             "mode": durability(view.plan.recording.outcomes),

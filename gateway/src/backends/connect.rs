@@ -1,6 +1,7 @@
 //! A new connection to an endpoint: TCP, then TLS where asked.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,21 +93,52 @@ pub async fn connect_http1(endpoint: &Endpoint) -> Result<Connected, ConnectErro
 }
 
 async fn connect_as(endpoint: &Endpoint, only_http1: bool) -> Result<Connected, ConnectError> {
-    let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
+    let destination = Destination {
+        address: endpoint.address,
+        scheme: endpoint.scheme,
+        host: &endpoint.host,
+        tls: endpoint.tls.as_ref(),
+    };
+    let (stream, http2) = stream(&destination, only_http1).await?;
+    Ok(if http2 { Connected::H2(TokioIo::new(stream)) } else { Connected::H1(stream) })
+}
+
+/// Where a connection is made to.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// Address that is dialled.
+    pub address: SocketAddr,
+    /// Protocol.
+    pub scheme: Scheme,
+    /// Host as configured: the name that TLS verifies.
+    pub host: &'a str,
+    /// How TLS is spoken to it.
+    pub tls: Option<&'a Tls>,
+}
+
+/// A connection, and whether HTTP/2 goes over it.
+///
+/// # Errors
+/// [`ConnectError`]; the caller sets the deadline.
+pub async fn stream(
+    to: &Destination<'_>,
+    only_http1: bool,
+) -> Result<(Stream, bool), ConnectError> {
+    let tcp = TcpStream::connect(to.address).await.map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10));
     let _ = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
 
-    let (stream, http2) = match endpoint.scheme {
+    Ok(match to.scheme {
         Scheme::Http => (Stream::Plain(tcp), false),
         Scheme::H2c => (Stream::Plain(tcp), true),
         Scheme::Https => {
-            let Some(Tls { config, server_name, .. }) = &endpoint.tls else {
+            let Some(Tls { config, server_name, .. }) = to.tls else {
                 return Err(ConnectError::Tls(io::Error::other("no TLS configuration")));
             };
-            let name = server_name.as_deref().unwrap_or(&endpoint.host);
+            let name = server_name.as_deref().unwrap_or(to.host);
             let name = ServerName::try_from(name.to_owned())
                 .map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
             let config = if only_http1 {
@@ -121,6 +153,5 @@ async fn connect_as(endpoint: &Endpoint, only_http1: bool) -> Result<Connected, 
             let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
             (Stream::Tls(Box::new(tls)), http2)
         }
-    };
-    Ok(if http2 { Connected::H2(TokioIo::new(stream)) } else { Connected::H1(stream) })
+    })
 }

@@ -64,7 +64,8 @@ pub(super) fn write(out: &mut Vec<u8>, head: &RequestHead<'_>, length: Option<u6
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+/// Appends a field line.
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -72,7 +73,7 @@ fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 }
 
 /// Appends the line before a chunk of `length` bytes.
-pub(super) fn begin_chunk(out: &mut Vec<u8>, length: usize) {
+pub(crate) fn begin_chunk(out: &mut Vec<u8>, length: usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let length = length as u64;
     let digits = (64 - length.leading_zeros()).div_ceil(4).max(1);
@@ -84,7 +85,7 @@ pub(super) fn begin_chunk(out: &mut Vec<u8>, length: usize) {
 }
 
 /// Appends the end of chunked content.
-pub(super) fn end_chunks(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+pub(crate) fn end_chunks(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         trailers.iter().for_each(|(name, value)| write_field(out, name, value.as_bytes()));

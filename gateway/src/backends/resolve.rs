@@ -165,21 +165,11 @@ async fn resolve(shared: &Arc<Shared>, backend: &Arc<Backend>) {
     let mut failed = Vec::new();
     for endpoint in &backend.plan.endpoints {
         let addresses = match addresses(endpoint).await {
-            Ok((addresses, literal)) => {
-                let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = addresses
-                    .into_iter()
-                    .partition(|ip| allowed(*ip, literal || backend.plan.allow_private));
-                if let Some(ip) = bad.first() {
-                    let why = if allowed(*ip, true) {
-                        format!(
-                            "leads to {ip}, which is not a public address; \
-                             `allow_private = true` in [backends.{}] allows it",
-                            backend.name
-                        )
-                    } else {
-                        format!("leads to {ip}, where no backend may be (link-local, multicast, …)")
-                    };
-                    failed.push((Arc::clone(&endpoint.host), why));
+            Ok(found) => {
+                let (good, bad) = found.sorted(backend.plan.allow_private);
+                if let Some(ip) = bad {
+                    let allows = format!("[backends.{}]", backend.name);
+                    failed.push((Arc::clone(&endpoint.host), forbidden(ip, &allows)));
                 }
                 good
             }
@@ -205,12 +195,53 @@ async fn resolve(shared: &Arc<Shared>, backend: &Arc<Backend>) {
     }
 }
 
-/// Addresses of an endpoint, and whether the file wrote the address itself.
-async fn addresses(endpoint: &plan::Endpoint) -> Result<(Vec<IpAddr>, bool), String> {
-    if let Some(ip) = literal(endpoint) {
-        return Ok((vec![ip], true));
+/// Where a webhook's host leads now: addresses that may be dialled, in order. The same rule as for
+/// backends (T23): an address written in the file is the operator's word, a name can be made to lead
+/// anywhere.
+///
+/// # Errors
+/// Why there is none, in words that follow the host.
+pub async fn of(endpoint: &plan::Endpoint, allow_private: bool) -> Result<Vec<IpAddr>, String> {
+    let (good, bad) = addresses(endpoint).await?.sorted(allow_private);
+    match bad {
+        Some(ip) if good.is_empty() => Err(forbidden(ip, "its [[webhooks]]")),
+        Some(_) | None => Ok(good),
     }
-    Ok((ANSWERS.of(&endpoint.host, clock::now()).await?, false))
+}
+
+/// Addresses of an endpoint.
+struct Found {
+    addresses: Vec<IpAddr>,
+    /// Whether the file wrote the address itself.
+    literal: bool,
+}
+
+impl Found {
+    /// Those that may be dialled, and the first that may not.
+    fn sorted(self, allow_private: bool) -> (Vec<IpAddr>, Option<IpAddr>) {
+        let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) =
+            self.addresses.into_iter().partition(|ip| allowed(*ip, self.literal || allow_private));
+        (good, bad.first().copied())
+    }
+}
+
+/// Why `ip` is not dialled; `allows` is where the file could allow it.
+fn forbidden(ip: IpAddr, allows: &str) -> String {
+    if allowed(ip, true) {
+        format!(
+            "leads to {ip}, which is not a public address; `allow_private = true` in {allows} \
+             allows it"
+        )
+    } else {
+        format!("leads to {ip}, where nothing is dialled (link-local, multicast, …)")
+    }
+}
+
+async fn addresses(endpoint: &plan::Endpoint) -> Result<Found, String> {
+    if let Some(ip) = literal(endpoint) {
+        return Ok(Found { addresses: vec![ip], literal: true });
+    }
+    Ok(Found { addresses: ANSWERS.of(&endpoint.host, clock::now()).await?, literal: false })
 }
 
 /// Whether a name may lead to `ip`.

@@ -54,6 +54,7 @@ pub fn empty_snapshot(plan: &Plan, workers: usize) -> Snapshot {
         shadows: Vec::new(),
         layers: Vec::new(),
         holdout_bp: 0,
+        webhooks: Vec::new(),
     };
     snapshot::build(&empty, parts, &Backends::new(workers), &Tallies::new(workers))
 }

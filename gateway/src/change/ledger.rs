@@ -5,6 +5,7 @@
 //! and what it has comes into force; only a stop that could not be stored yet stays on top of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::experiments::shown;
 use super::{Changes, Held};
@@ -139,10 +140,39 @@ impl Changes {
     /// # Errors
     /// The store's; then it may be stored or not, and [`Changes::as_stored`] tells.
     pub(super) async fn keep(&self, change: Change) -> Result<(), StoreError> {
+        let plan = Arc::clone(&self.view().plan);
+        self.keep_and_tell(&plan, change).await
+    }
+
+    /// The same, told to the webhooks of `plan`: of the file that is being read, not of the one before.
+    ///
+    /// # Errors
+    /// As [`Changes::keep`].
+    pub(super) async fn keep_and_tell(
+        &self,
+        plan: &Plan,
+        mut change: Change,
+    ) -> Result<(), StoreError> {
         if change.is_empty() {
             return Ok(());
         }
-        self.store.call(move |store| store.add_change(&change)).await
+        change.subscribers = plan.webhooks.iter().map(|webhook| webhook.subscriber()).collect();
+        self.store.call(move |store| store.add_change(&change)).await?;
+        self.told.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+
+    /// Keeps what is seen and changes nothing, unless it is known already, and tells it.
+    ///
+    /// # Errors
+    /// The store's; then it may be kept or not, and saying it again is harmless.
+    pub async fn see(&self, seen: AuditRow) -> Result<(), StoreError> {
+        self.keep(Change { seen: vec![seen], ..Change::default() }).await
+    }
+
+    /// Counts the changes that were kept: whoever delivers messages looks when it moves.
+    pub fn told(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     /// What is stored now, with the stops of `state` that are not.

@@ -120,7 +120,7 @@ impl Changes {
             if let Some(error) = failed.take_if(|error| !overtaken(error) || tries == TRIES) {
                 return Err(error.into());
             }
-            let Err(error) = self.keep(next.1).await else { break next.0 };
+            let Err(error) = self.keep_and_tell(&plan, next.1).await else { break next.0 };
             // It may be stored all the same, or somebody else was faster: worked out from what the
             // store has now, it is nothing any more, or another change.
             let Ok(stored) = self.as_stored(&state).await else { return Err(error.into()) };
@@ -208,5 +208,5 @@ fn restated(
         }
     }
     let after = Ledger { live, layers, statements: says, ..Ledger::default() };
-    Ok((after, Change { revisions, statements, layers: moved, ramps }))
+    Ok((after, Change { revisions, statements, layers: moved, ramps, ..Change::default() }))
 }

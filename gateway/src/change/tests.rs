@@ -41,7 +41,9 @@ fn text(int8: u32, int4: u32) -> String {
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[server.tls]\n\
          certificates = [{{ chain = \"edge.pem\", key = \"edge.key\" }}]\n\
          [backends.one]\nendpoints = [\"http://127.0.0.1:1\"]\n\
-         [routes.chat]\npath = \"/chat\"\nbackend = \"one\"\n[layers.models]\n{}{}",
+         [routes.chat]\npath = \"/chat\"\nbackend = \"one\"\n[layers.models]\n{}{}\
+         [[webhooks]]\nname = \"ops\"\nurl = \"http://127.0.0.1:1\"\nevents = \"*\"\n\
+         secret = \"file:weir.toml\"\n",
         experiment("int8", int8),
         experiment("int4", int4)
     )
@@ -254,6 +256,44 @@ async fn a_stop_stays_whatever_the_store_does_and_is_stored_with_the_next_change
     let stopped = opened.changes.stop("int8", &ada(), None).await.unwrap();
     assert_eq!(stopped.revision, 5);
     assert_eq!(opened.stored(), ((5, State::Stopped, 10.0), 7));
+}
+
+/// What waits to be told: event and revision, in its order.
+fn waiting(opened: &Opened) -> Vec<(String, u64)> {
+    let mut store = Sqlite::open(&opened.folder.path().join("weir.db")).unwrap();
+    let mut told = Vec::new();
+    while let Some(next) = store.outbox("ops", 0).unwrap().next {
+        let body: serde_json::Value = serde_json::from_str(&next.body).unwrap();
+        told.push((next.event.to_string(), body["revision"].as_u64().unwrap()));
+        let of = (next.audit, next.event);
+        store.tried_message("ops", of, &crate::store::outbox::Tried::Delivered).unwrap();
+    }
+    told
+}
+
+fn told(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+    of.iter().map(|(event, revision)| ((*event).to_owned(), *revision)).collect()
+}
+
+#[tokio::test]
+async fn what_is_stored_is_told_once_whatever_the_store_said_of_it() {
+    let opened = open().await;
+    let created = told(&[("experiment.create", 1), ("experiment.create", 1)]);
+    assert_eq!(waiting(&opened), created);
+    opened.set(Fault::BeforeCommit);
+    opened.weights(1, 20.0).await.unwrap_err();
+    assert_eq!(waiting(&opened), []);
+    opened.set(Fault::AfterCommit);
+    opened.weights(1, 20.0).await.unwrap();
+    assert_eq!(waiting(&opened), told(&[("weights.set", 2)]));
+    // In force without the store, and told once it is stored.
+    opened.set(Fault::Away);
+    opened.changes.stop("int8", &ada(), None).await.unwrap_err();
+    opened.set(Fault::AfterCommit);
+    // The first try may find that it is stored; then there is nothing left to do.
+    let _ = opened.changes.store_what_waits().await;
+    opened.changes.store_what_waits().await.unwrap();
+    assert_eq!(waiting(&opened), told(&[("experiment.stop", 3)]));
 }
 
 /// A decision of this number that brings int8's canary to this share, in basis points.

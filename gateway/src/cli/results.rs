@@ -77,7 +77,9 @@ fn screen(results: &Value, now: Timestamp, bar: Bar, width: usize, paint: Paint)
     for line in numbers(&variants, is_wide).lines(2, width, paint) {
         text.push_str(&format!("{line}\n"));
     }
-    for (name, variant) in others() {
+    // Of a variant without traffic there is nothing to compare.
+    let had_traffic = |variant: &Value| reading::whole(variant, "exposures") != Some(0);
+    for (name, variant) in others().filter(|(_, variant)| had_traffic(variant)) {
         let table = against(variant, control, bar, is_wide);
         let Some(table) = table else { continue };
         let title = format!("{} against {}", words::clean(name), words::clean(control));
@@ -161,6 +163,12 @@ fn chance(p: f64) -> String {
         () if p < 0.01 => format!("{p:.4}"),
         () => format!("{p:.2}"),
     }
+}
+
+/// A forecast: two digits are all that it knows.
+fn about(number: f64) -> String {
+    let step = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
+    whole((number / step).ceil() * step)
 }
 
 fn whole(number: f64) -> String {
@@ -331,7 +339,7 @@ fn verdict_words(verdict: Option<&str>, found: &Value, control: &str) -> String 
             format!("no worse (within {:.0} % of {control})", margin * 100.0)
         }
         _ => match reading::number(found, "needed") {
-            Some(needed) => format!("too early, about {} more requests", whole(needed)),
+            Some(needed) => format!("too early, about {} more requests", about(needed)),
             None => "too early".to_owned(),
         },
     }

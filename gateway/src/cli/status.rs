@@ -7,7 +7,7 @@ use super::admin_client::{AdminClient, Call};
 use super::console::{Console, Paint, Tone};
 use super::fault::Fault;
 use super::table::{Cell, Lean, Table};
-use super::{reading, words};
+use super::{reading, webhooks, words};
 
 /// Shows it.
 pub(crate) fn status(client: &AdminClient, json: bool, console: &mut Console) -> Result<(), Fault> {
@@ -36,10 +36,14 @@ fn screen(status: &Value, now: Timestamp, width: usize, paint: Paint) -> String 
     for (tone, warning) in warnings(status) {
         lines.push(paint.paint(tone, &words::clean(&warning)));
     }
-    for (title, table) in [routes(status), experiments(status), shadows(status), backends(status)]
-        .into_iter()
-        .flatten()
-    {
+    let tables = [
+        routes(status),
+        experiments(status),
+        shadows(status),
+        backends(status),
+        webhooks(status, now),
+    ];
+    for (title, table) in tables.into_iter().flatten() {
         lines.push(String::new());
         lines.push(paint.paint(Tone::Bold, title));
         lines.extend(table.lines(2, width, paint));
@@ -115,6 +119,16 @@ fn warnings(status: &Value) -> Vec<(Tone, String)> {
         out.push((
             Tone::Warn,
             format!("! {} outcomes were dropped and are not stored", words::count(dropped)),
+        ));
+    }
+    for webhook in reading::list(status, "webhooks") {
+        let Some(why) = webhooks::failure(webhook) else { continue };
+        let name = reading::text(webhook, "name").unwrap_or("?");
+        let waiting =
+            reading::whole(webhook, "pending").map_or_else(|| "?".to_owned(), words::count);
+        out.push((
+            Tone::Warn,
+            format!("! webhook {name} takes no messages, {waiting} wait: {why}"),
         ));
     }
     if under("draining").as_bool() == Some(true) {
@@ -286,6 +300,11 @@ fn backends(status: &Value) -> Option<(&'static str, Table)> {
     (!backends.is_empty()).then_some(("Backends", table))
 }
 
+fn webhooks(status: &Value, now: Timestamp) -> Option<(&'static str, Table)> {
+    let webhooks = reading::list(status, "webhooks");
+    (!webhooks.is_empty()).then(|| ("Webhooks", webhooks::table(webhooks, now)))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -359,5 +378,12 @@ Backends
             "! the store is down: disk full; outcomes wait on disk, changes are refused"
         );
         assert_eq!(said.len(), 2);
+        let status = json!({ "webhooks": [
+            { "name": "quiet", "pending": 0, "failing_since": null },
+            { "name": "pager", "pending": 1200, "failing_since": "2026-11-22T19:15:21Z",
+              "last_error": { "message": "no answer within 10s" } },
+        ] });
+        let said: Vec<String> = warnings(&status).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(said, ["! webhook pager takes no messages, 1,200 wait: no answer within 10s"]);
     }
 }

@@ -13,6 +13,7 @@ mod backends;
 mod routes;
 mod experiments;
 mod feedback;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -80,6 +81,7 @@ impl<'a> Check<'a> {
             shadows,
             layers,
             holdout,
+            webhooks,
         } = file;
         let server = self.server(server);
         let admin = self.admin(admin, &server);
@@ -111,6 +113,7 @@ impl<'a> Check<'a> {
                 .map(|(name, written::Layer {})| name.value.into())
                 .collect(),
             holdout_bp: self.holdout(holdout),
+            webhooks: self.webhooks(webhooks),
             server,
             admin,
             store,

@@ -65,12 +65,11 @@ impl Lost {
 }
 
 /// Members that the interface names but that this version does not do.
-const NOT_YET: [(&[&str], &str); 5] = [
+const NOT_YET: [(&[&str], &str); 4] = [
     (&["auth", "jwt"], "callers are known by API keys alone; remove it"),
     (&["auth", "mtls"], "callers are known by API keys alone; remove it"),
     (&["server", "tls", "client_ca"], "client certificates are not asked for; remove it"),
     (&["server", "tls", "client_auth"], "client certificates are not asked for; remove it"),
-    (&["webhooks"], "decisions of ramps are in the audit log, metrics and traces; remove it"),
 ];
 
 /// Reads `source`; `env` answers for `${NAME}` in strings.

@@ -12,6 +12,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use routing::{Rule, Target, UnitSource};
 
+use crate::store::outbox::Subscriber;
+use crate::webhooks::{Events, sign::Secret};
+
 /// Everything the file says, checked.
 #[derive(Debug)]
 pub struct Plan {
@@ -41,6 +44,8 @@ pub struct Plan {
     pub layers: Vec<Arc<str>>,
     /// Share of all units kept out of every experiment, in basis points (0 to 10,000).
     pub holdout_bp: u16,
+    /// Whom decisions are told, in the order written.
+    pub webhooks: Vec<Arc<Webhook>>,
 }
 
 /// `[server]`.
@@ -480,4 +485,67 @@ pub struct Shadow {
     pub queue: u32,
     /// Longest copy, from sent to last byte.
     pub timeout: Duration,
+}
+
+/// An entry of `[[webhooks]]`.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Its name; no two have the same.
+    pub name: Arc<str>,
+    /// Where messages are sent.
+    pub url: WebhookUrl,
+    /// What is told.
+    pub events: Events,
+    /// What messages are signed with; empty: they are not.
+    pub secrets: Vec<Secret>,
+    /// Whether it takes alerts, as Alertmanager does, instead of events.
+    pub takes_alerts: bool,
+    /// Labels that every alert gets.
+    pub labels: Vec<(String, String)>,
+    /// Header added to each message, marked sensitive: what the receiver asks for.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// How TLS is spoken to an `https` receiver. `None` in the clear.
+    pub tls: Option<Tls>,
+    /// Whether a DNS name may lead to loopback or private addresses (T23).
+    pub allow_private: bool,
+    /// Longest try.
+    pub timeout: Duration,
+    /// Age at which a message that was not taken is given up.
+    pub give_up_after: Duration,
+}
+
+impl Webhook {
+    /// As far as the store must know it.
+    pub fn subscriber(&self) -> Subscriber {
+        Subscriber {
+            name: Arc::clone(&self.name),
+            events: self.events,
+            takes_alerts: self.takes_alerts,
+        }
+    }
+}
+
+/// Where messages are sent. Only its origin is shown: many receivers put a secret into the path.
+#[derive(Clone)]
+pub struct WebhookUrl {
+    /// Protocol, host and port. Never `h2c`.
+    pub endpoint: Endpoint,
+    /// The host as `Host` says it, with the port if one was written.
+    pub authority: HeaderValue,
+    /// Path and query.
+    pub target: http::uri::PathAndQuery,
+}
+
+impl WebhookUrl {
+    /// `https://HOST[:PORT]`.
+    pub fn origin(&self) -> String {
+        let scheme = if self.endpoint.scheme == Scheme::Https { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority.to_str().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WebhookUrl").field(&self.origin()).finish()
+    }
 }

@@ -25,6 +25,8 @@ fn env(name: &str) -> Option<String> {
         "LLAMA_KEY" => Some(SECRET.to_owned()),
         "MODEL_HOST" => Some("10.0.0.9".to_owned()),
         "EMPTY" => Some(String::new()),
+        "HOOK" => Some(format!("{SECRET}-of-twenty-four-bytes")),
+        "BAD_BASE64" => Some(format!("whsec_{SECRET}")),
         "TWO_LINES" => Some(format!("{SECRET}\n{SECRET}")),
         _ => None,
     }
@@ -111,7 +113,7 @@ fn f20_f21_t16_every_broken_file_gives_exactly_its_problems() {
 fn every_example_loads() {
     let files = toml_files("examples");
     let names: Vec<_> = files.iter().map(|file| file.file_stem().unwrap().to_owned()).collect();
-    assert_eq!(names, ["access", "canary", "shadow", "split"]);
+    assert_eq!(names, ["access", "canary", "shadow", "split", "webhooks"]);
     for file in files {
         let folder = folder();
         let text = fs::read_to_string(&file).unwrap();
@@ -275,10 +277,41 @@ variants.b = { backend = "z-first", weight = 1e300 }
 [layers.models]
 [holdout]
 percent = 2.5
+[[webhooks]]
+url = "https://Hooks.example.com/T0/B0?x=1"
+events = ["ramp.*", "experiment.stop"]
+secret = ["file:secrets/llama", "env:HOOK"]
+[[webhooks]]
+url = "http://alerts:9093"
+events = "*"
+format = "alertmanager"
+labels = { team = "ml" }
+credential = "env:LLAMA_KEY"
+allow_private = true
+timeout = "3s"
+give_up_after = "1h"
+[[webhooks]]
+name = "third"
+url = "https://hooks.example.com"
+events = "webhook.test"
+secret = "env:HOOK"
+tls = { ca = "tls/ca.pem" }
+[[webhooks]]
+url = "https://hooks.example.com:443"
+events = "guardrail.breached"
+secret = "env:HOOK"
+[[webhooks]]
+url = "https://hooks.example.com:443/again"
+events = "*"
+secret = "env:HOOK"
 "#;
     let loaded = load_text(folder.path(), text).unwrap();
     let said: Vec<String> = loaded.notices.iter().map(|notice| notice.what.clone()).collect();
-    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[1].ends_with("the secret in \"secrets/llama\" has fewer than 24 bytes"),
+        "{said:?}"
+    );
     assert!(said[0].starts_with("server.tls.certificates: the certificate in "), "{said:?}");
     assert!(
         said[0].contains("tls/old.pem\" expired ") && said[0].ends_with(" days ago"),
@@ -353,6 +386,36 @@ percent = 2.5
     assert_eq!(int8.targets[0].when, Condition::Unit(Box::new(["a".into(), "b".into()])));
     assert_eq!(int8.targets[1].variant, VariantId(0));
     assert_eq!(plan.holdout_bp, 250);
+
+    let [first, alerts, third, same, again] = plan.webhooks.as_slice() else { panic!("number") };
+    let names = [first, alerts, third, same, again].map(|webhook| &*webhook.name);
+    assert_eq!(
+        names,
+        [
+            "Hooks.example.com",
+            "alerts-9093",
+            "third",
+            "hooks.example.com-443",
+            "hooks.example.com-443-2"
+        ]
+    );
+    assert_eq!((first.url.target.as_str(), first.secrets.len()), ("/T0/B0?x=1", 2));
+    assert_eq!(first.events.names().len(), 9);
+    assert!(!first.takes_alerts && !first.allow_private && first.tls.is_some());
+    assert_eq!((first.timeout, first.give_up_after), (Duration::from_secs(10), day()));
+    assert_eq!(&*first.url.endpoint.host, "hooks.example.com");
+    assert_eq!(first.url.origin(), "https://Hooks.example.com");
+    assert_eq!(alerts.url.target.as_str(), "/api/v2/alerts");
+    assert!(alerts.takes_alerts && alerts.allow_private && alerts.secrets.is_empty());
+    assert_eq!(alerts.labels, [("team".to_owned(), "ml".to_owned())]);
+    assert!(alerts.credential.as_ref().unwrap().1.is_sensitive() && alerts.tls.is_none());
+    assert_eq!((alerts.timeout, alerts.give_up_after), (Duration::from_secs(3), day() / 24));
+    assert_eq!(third.url.target.as_str(), "/");
+    assert!(!format!("{:?}", plan.webhooks).contains("T0"), "a path may be a secret");
+}
+
+fn day() -> Duration {
+    Duration::from_secs(24 * 60 * 60)
 }
 
 #[test]

@@ -313,6 +313,27 @@ pub(crate) fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
     Ok(Endpoint { scheme, host: host.into(), port: port.unwrap_or(default) })
 }
 
+/// Reads `http|https://host[:port][/path][?query]`: the endpoint, its authority as written, and path
+/// and query, which are empty if none is written.
+pub(crate) fn url(text: &str) -> Result<(Endpoint, &str, &str), &'static str> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("it does not start with https:// or http://");
+    };
+    if !matches!(scheme, "http" | "https") {
+        return Err("it does not start with https:// or http://");
+    }
+    if text.contains('#') {
+        return Err("it carries a fragment, which is never sent");
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err("it carries a user name; a credential goes into \"credential\"");
+    }
+    let (origin, _) = text.split_at(text.len() - target.len());
+    Ok((endpoint(origin)?, authority, target))
+}
+
 /// Addresses that are no backend wherever they are written (T23).
 fn never_dialled(address: IpAddr) -> bool {
     match address {

@@ -9,10 +9,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod values;
+mod webhooks;
 mod words;
 
 pub(crate) use values::{At, Duration, Entries, OneOrMany, Size};
-pub(crate) use words::{Balance, Durability, MetricKind, OnFailure, Owner, Role, Undeclared};
+pub(crate) use webhooks::Webhook;
+pub(crate) use words::{
+    Balance, Durability, MetricKind, OnFailure, Owner, Role, Undeclared, WebhookFormat,
+};
 
 /// Configuration of the Weir gateway (`weir.toml`).
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -51,6 +55,8 @@ pub(crate) struct File {
     pub(crate) layers: Entries<Layer>,
     /// Units kept out of every experiment.
     pub(crate) holdout: Option<At<Holdout>>,
+    /// Whom decisions of ramps, breaches and changes are told.
+    pub(crate) webhooks: Option<At<Vec<At<Webhook>>>>,
 }
 
 /// The edge.

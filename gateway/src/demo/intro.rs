@@ -79,6 +79,7 @@ pub(super) fn intro(running: &Running, paint: Paint) -> String {
            edge    https://{}   {}\n  \
            admin   http://{admin}   {}\n  \
            files   {folder}   {}\n\n\
+         {} {}\n\n  http://{admin}/#token={}\n\n\
          {} {}\n\n  {}\n\n\
          {}\n\n  \
            export WEIR_ADMIN=http://{admin}\n  \
@@ -88,6 +89,9 @@ pub(super) fn intro(running: &Running, paint: Paint) -> String {
         dim("OpenAI chat API, TLS with a throw-away certificate"),
         dim("the admin API (JSON), signed in to with the token below"),
         dim(if running.folder.is_removed() { "removed at the end" } else { "kept at the end" }),
+        title("See it in a browser"),
+        dim("(the console; the link signs in with the key of this demo)"),
+        running.admin_key,
         title("Ask a model"),
         dim("(the same is in curl.sh of that folder; add \"stream\": true to see it stream)"),
         curl(running),

@@ -93,7 +93,7 @@ pub async fn read_whole(
     let source = source(cx, record, most, limit)?;
     let body = source.collect().await.map_err(|fault| match fault {
         BodyFault::TooLarge(_) => too_large(),
-        BodyFault::TooSlow | BodyFault::Broken => Rejection::Body(fault),
+        BodyFault::TooSlow | BodyFault::Broken | BodyFault::Malformed(_) => Rejection::Body(fault),
     })?;
     let peeked = if is_json(head) { look(&body, pointers)? } else { Peeked::default() };
     head.payload = Payload::Whole(body, peeked);

@@ -137,11 +137,6 @@ impl Payload {
 /// # Errors
 /// What is wrong with the head.
 pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>, Rejection> {
-    if let Some(refusal) = cx.conn.refused.take() {
-        // What hyper parsed is our stand-in; nothing is known of the real request.
-        record.row().method.clear();
-        return Err(Rejection::Refused(refusal));
-    }
     let h2_fault = if parts.version == Version::HTTP_2 {
         policies::headers::h2_request_fault(&parts)
     } else {

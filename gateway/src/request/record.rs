@@ -338,10 +338,6 @@ impl Record {
         lower(&counters.in_flight, 1);
         conn.busy.set(conn.busy.get() - 1);
         conn.quiet_since.set(now);
-        if conn.holds.replace(false) {
-            // The next request was read already; nothing else would make hyper ask for it.
-            conn.wake();
-        }
 
         let unsaid = row.outcome.is_none() && row.rejected.is_none();
         if unsaid && (row.status == 0 || self.counted) {

@@ -215,7 +215,7 @@ impl Rejection {
                     Outcome::ClientError,
                     fault.to_string(),
                 ),
-                BodyFault::Broken => (
+                BodyFault::Malformed(_) | BodyFault::Broken => (
                     400,
                     Flag::ClientAborted,
                     Some(R::Malformed),
@@ -377,11 +377,10 @@ impl Rejection {
 
     /// The response, and the end of the record.
     pub async fn into_response(self, cx: &Cx, mut record: Record) -> Response<ResponseBody> {
-        if matches!(self, Self::Body(BodyFault::Broken))
-            && let Some(why) = cx.conn.refused.take()
-        {
-            // It did not break off: its framing was at fault.
-            return Box::pin(Self::Refused(why).into_response(cx, record)).await;
+        if let Self::Body(BodyFault::Malformed(fault)) = self {
+            // It says no more than if it had been seen in the head.
+            let refused = Self::Refused(Refusal::Framing(fault));
+            return Box::pin(refused.into_response(cx, record)).await;
         }
         let told = self.told();
         let code = self.code(&told);

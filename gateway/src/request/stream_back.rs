@@ -1,6 +1,6 @@
 //! The answer on its way to the client, frame by frame as the backend sends it.
 //!
-//! Nothing is held back: each frame goes out as it comes, and hyper flushes after each. A passing
+//! Nothing is held back: each frame goes out as it comes. A passing
 //! reader takes token usage from OpenAI and Anthropic answers without altering a byte. The record
 //! learns how the body ended: whole, broken, too slow, or left by the client.
 
@@ -25,7 +25,7 @@ use crate::request::{Cx, Record, receipt};
 use crate::snapshot::names;
 use crate::telemetry::counters::bump;
 
-/// A response body as hyper's server takes it.
+/// A response body, as the server takes it.
 #[derive(Debug)]
 pub enum ResponseBody {
     /// The gateway's own words.
@@ -471,7 +471,7 @@ impl Body for ResponseBody {
 }
 
 impl StreamBack {
-    /// Whether there is nothing to stream at all. hyper then never polls the body, so the end is
+    /// Whether there is nothing to stream at all. Nobody then polls the body, so the end is
     /// noted when it is dropped.
     fn bodiless(&self) -> bool {
         !self.cx.worker.shared.recorder.waits_for_store()
@@ -483,7 +483,7 @@ impl Drop for StreamBack {
         if self.over {
             return;
         }
-        // hyper drops a body without polling it when there is nothing in it (HEAD, 204, 304, or a
+        // A body is dropped without being polled when there is nothing in it (HEAD, 204, 304, or a
         // length of zero): that is an end, not a hang-up.
         if self.body.is_end_stream() {
             let _ = self.whole(None, clock::now());

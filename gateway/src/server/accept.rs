@@ -22,7 +22,7 @@ use crate::clock;
 use crate::recorder::row::Protocol;
 use crate::server::conn::Conn;
 use crate::server::socket::ClientSocket;
-use crate::server::{http, tls};
+use crate::server::{h1, h2, tls};
 use crate::telemetry::counters::{Closed, bump, lower, protocol_index};
 use crate::worker::Worker;
 
@@ -223,10 +223,8 @@ async fn connection(
     let slot = worker.conns.borrow_mut().insert(Rc::clone(&conn));
     let _listed = Listed { worker: &worker, slot, index };
     let why = match protocol {
-        Protocol::Http2 => Box::pin(http::serve_http2(&worker, &conn, stream)).await,
-        Protocol::Http10 | Protocol::Http11 => {
-            Box::pin(http::serve_http1(&worker, &conn, stream)).await
-        }
+        Protocol::Http2 => Box::pin(h2::serve(&worker, &conn, stream)).await,
+        Protocol::Http10 | Protocol::Http11 => Box::pin(h1::serve(&worker, &conn, stream)).await,
     };
     bump(&counters.closed[why as usize], 1);
 }

@@ -29,7 +29,7 @@ pub enum Kick {
     Abuse,
 }
 
-/// Why hyper gets a stand-in in place of what the client sent.
+/// Why what a client sent is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The head or the framing is not beyond doubt.
@@ -73,10 +73,6 @@ pub struct Conn {
     pub kicked_at: Cell<Option<Instant>>,
     /// A graceful end got no answer from the client: to hyper it has left.
     pub cut: Cell<bool>,
-    /// Set by the stream, answered by the request path.
-    pub refused: Cell<Option<Refusal>>,
-    /// Whether the next request waits in the stream until the present one is over.
-    pub holds: Cell<bool>,
     /// The connection is to end after what runs now.
     pub draining: Cell<bool>,
     /// Bytes of both sides meet here after an upgrade.
@@ -119,8 +115,6 @@ impl Conn {
             kick: Cell::new(None),
             kicked_at: Cell::new(None),
             cut: Cell::new(false),
-            refused: Cell::new(None),
-            holds: Cell::new(false),
             draining: Cell::new(false),
             upgrade: RefCell::new(None),
             resets: Cell::new((0, now)),
@@ -153,6 +147,12 @@ impl Conn {
             self.kicked_at.set(Some(clock::now()));
             self.wake();
         }
+    }
+
+    /// Takes [`Self::kick`] back: it was for nothing.
+    pub fn unkick(&self) {
+        self.kick.set(None);
+        self.kicked_at.set(None);
     }
 
     /// An answer begins: its client must go on taking it.
@@ -192,7 +192,6 @@ impl Conn {
         self.busy.get() == 0
             && self.head_since.get().is_none()
             && self.blocked_since.get().is_none()
-            && !self.holds.get()
     }
 
     /// Kicks the connection if it is late. `now` is the sweep's.

@@ -20,6 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use rusqlite::{TransactionBehavior, ffi};
 
 use self::vocabulary::Vocabulary;
+use super::outbox::{Outbox, Tried};
 use super::{
     Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomePage,
     OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
@@ -27,6 +28,8 @@ use super::{
 use crate::evidence::EvidenceRow;
 use crate::ids;
 use crate::recorder::row::Row;
+use crate::webhooks::Event;
+use crate::webhooks::alert::Alert;
 
 mod audit;
 mod changes;
@@ -34,6 +37,7 @@ mod evidence;
 mod exposures;
 mod feedback;
 mod migrate;
+mod outbox;
 mod outcomes;
 mod ramps;
 mod tallies;
@@ -50,7 +54,7 @@ const APPLICATION_ID: i64 = 0x5765_6972;
 const FULL_CHECK_BYTES: u64 = 256 << 20;
 
 /// Everything but the outcomes: small, and what the gateway cannot do without.
-const CONTROL_TABLES: [&str; 12] = [
+const CONTROL_TABLES: [&str; 14] = [
     "sqlite_schema",
     "installation",
     "keys",
@@ -59,6 +63,8 @@ const CONTROL_TABLES: [&str; 12] = [
     "layers",
     "ramps",
     "ramp_decisions",
+    "outbox",
+    "alerts",
     "audit",
     "boots",
     "names",
@@ -209,7 +215,7 @@ impl Store for Sqlite {
     fn add_key(&mut self, key: &KeyRow, audit: &AuditRow) -> Result<(), StoreError> {
         self.write(|transaction, _| {
             changes::add_key(transaction, key)?;
-            audit::append(transaction, audit)
+            audit::append(transaction, audit).map(drop)
         })?;
         self.audited += 1;
         Ok(())
@@ -267,8 +273,41 @@ impl Store for Sqlite {
         self.write(|transaction, _| ramps::set_state(transaction, experiment, number, state))
     }
 
+    fn outbox(&mut self, webhook: &str, now: i64) -> Result<Outbox, StoreError> {
+        self.run(|connection, _| outbox::look(connection, webhook, now))
+    }
+
+    fn tried_message(
+        &mut self,
+        webhook: &str,
+        message: (u64, Event),
+        tried: &Tried,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| outbox::tried(transaction, webhook, message, tried))
+    }
+
+    fn cut_messages(&mut self, webhook: &str, now: i64) -> Result<u64, StoreError> {
+        self.write(|transaction, _| outbox::cut(transaction, webhook, now))
+    }
+
+    fn hurry_messages(&mut self, webhook: &str) -> Result<(), StoreError> {
+        self.write(|transaction, _| outbox::hurry(transaction, webhook))
+    }
+
+    fn forget_messages(
+        &mut self,
+        webhooks: &[String],
+        experiments: &[String],
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        self.write(|transaction, _| outbox::forget(transaction, webhooks, experiments))
+    }
+
+    fn lasting(&mut self) -> Result<Vec<Alert>, StoreError> {
+        self.run(|connection, _| outbox::lasting(connection))
+    }
+
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
-        self.write(|transaction, _| audit::append(transaction, audit))?;
+        self.write(|transaction, _| audit::append(transaction, audit).map(drop))?;
         self.audited += 1;
         Ok(())
     }

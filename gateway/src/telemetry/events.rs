@@ -158,6 +158,49 @@ pub fn ramp_decided(
     );
 }
 
+/// A webhook does not take messages; said once until it does.
+pub fn webhook_failing(webhook: &str, why: &str, pending: u64) {
+    event(
+        Severity::Warn,
+        "weir.webhook.failing",
+        &[
+            ("webhook", json!(webhook)),
+            ("error", json!(why)),
+            ("pending", json!(pending)),
+            ("effect", json!("messages wait in the store and are tried again")),
+        ],
+    );
+}
+
+/// A webhook that failed takes messages again.
+pub fn webhook_delivering(webhook: &str) {
+    event(Severity::Info, "weir.webhook.delivering", &[("webhook", json!(webhook))]);
+}
+
+/// A message for a webhook was given up.
+pub fn webhook_gave_up(webhook: &str, message: &str, what: &str, tries: u32, why: &str) {
+    event(
+        Severity::Error,
+        "weir.webhook.gave_up",
+        &[
+            ("webhook", json!(webhook)),
+            ("id", json!(message)),
+            ("what", json!(what)),
+            ("tries", json!(tries)),
+            ("error", json!(why)),
+        ],
+    );
+}
+
+/// A webhook is no longer in the file, and what waited for it is forgotten.
+pub fn webhook_removed(webhook: &str, pending: u64) {
+    event(
+        Severity::Warn,
+        "weir.webhook.removed",
+        &[("webhook", json!(webhook)), ("forgotten", json!(pending))],
+    );
+}
+
 /// The process serves.
 pub fn ready(edge: SocketAddr, admin: SocketAddr, workers: usize, generation: u64) {
     event(

@@ -10,6 +10,7 @@ use super::exposition::{Dialect, Exposition};
 use super::histogram::Counted;
 use super::traces;
 use crate::store::thread::StoreStats;
+use crate::webhooks::post::RESULTS;
 use crate::worker::Shared;
 
 mod clients;
@@ -42,6 +43,10 @@ pub struct Extra {
     pub ramps: Vec<(String, &'static str, usize)>,
     /// Decisions of ramps: experiment, action, reason, how many.
     pub ramp_decisions: Vec<(String, &'static str, &'static str, u64)>,
+    /// The smallest p-value of "units arrive as dealt" so far: experiment, p-value.
+    pub sample_ratios: Vec<(String, f64)>,
+    /// Webhooks: name, what became of tries by `webhooks::post::RESULTS`, messages that wait.
+    pub webhooks: Vec<(String, [u64; RESULTS.len()], u64)>,
     /// What became of spans, if any are sent.
     pub spans: Option<Arc<traces::SpanCounts>>,
 }
@@ -62,6 +67,8 @@ pub fn render(
     experiments::assignments(&tallies, &mut out);
     experiments::experiments(&snapshot, &mut out);
     experiments::ramps(extra, &mut out);
+    experiments::sample_ratios(extra, &mut out);
+    own::webhooks(extra, &mut out);
     upstream::upstream(&snapshot, &mut out);
     upstream::shadows(shared, &snapshot, &mut out);
     recording::outcomes(shared, &mut out);

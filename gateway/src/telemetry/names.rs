@@ -106,6 +106,12 @@ metrics! {
         "1 for the state in which the newest ramp of the experiment is.";
     RAMP_DECISIONS = "weir_ramp_decisions_total" Counter "" ["experiment", "decision", "reason"]
         "Decisions of ramps, looks and people alike, since the process started.";
+    SAMPLE_RATIO = "weir_sample_ratio_mismatch_pvalue" Gauge "" ["experiment"]
+        "Chance, had units arrived as dealt, of ever seeing counts like these: the smallest so far, below 0.001 is a mismatch.";
+    WEBHOOK_DELIVERIES = "weir_webhook_deliveries_total" Counter "" ["webhook", "result"]
+        "Tries to deliver messages, by what the receiver answered; tests and reminders of alerts count, dead are messages given up.";
+    WEBHOOK_PENDING = "weir_webhook_pending" Gauge "" ["webhook"]
+        "Messages that are stored and that the receiver has not taken; those given up are left out.";
     UPSTREAM_ATTEMPTS = "weir_upstream_attempts_total" Counter "" ["backend", "result", "retry"]
         "Attempts at a backend that are over; health probes and shadow copies are left out.";
     UPSTREAM_CONNECT = "weir_upstream_connect_seconds" Histogram "seconds" ["backend"]

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 mod ring;
 
-pub use ring::{Denied, KeyEntry, KeyRing};
+pub use ring::{Denied, Fingerprint, KeyEntry, KeyRing};
 
 const PREFIX: &str = "weir_";
 const ID_LEN: usize = 8;

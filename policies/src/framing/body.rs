@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::line::{Line, sharpen};
+use super::piece::FieldMark;
 use super::{Fault, octets};
 
 /// Most hexadecimal digits of a chunk size: all that a `u64` holds.
@@ -48,6 +49,7 @@ impl Body {
         bytes: &[u8],
         line: &mut Line,
         fields: &mut Fields,
+        marks: Option<&mut Vec<FieldMark>>,
     ) -> Result<usize, Fault> {
         match *self {
             Self::Fixed(left) => {
@@ -62,6 +64,9 @@ impl Body {
                 *line = Line::default();
                 if size == 0 {
                     fields.begin_trailers();
+                    if let Some(marks) = marks {
+                        marks.clear();
+                    }
                     *self = Self::Trailers;
                 } else {
                     *self = Self::ChunkData(size);
@@ -82,7 +87,7 @@ impl Body {
                 _ => Err(Fault::ChunkEnd),
             },
             Self::Trailers => {
-                if !fields.read(line, bytes)? {
+                if !fields.read(line, bytes, marks)? {
                     return Ok(0);
                 }
                 *self = Self::Ended;

@@ -1,6 +1,7 @@
 //! Field lines of a head or a trailer section, and what they say about the body.
 
 use super::line::{Line, sharpen};
+use super::piece::FieldMark;
 use super::{Fault, HeadLimits, octets};
 
 /// Most bytes a Content-Length may have: as many nines still fit into a `u64`.
@@ -13,9 +14,16 @@ pub(super) struct Fields {
     pub(super) chunked: bool,
     pub(super) host: bool,
     pub(super) upgrade: bool,
+    /// `Connection` says `close`, `keep-alive`.
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    /// `Expect` says `100-continue`.
+    pub(super) expects_continue: bool,
+    /// `TE` says `trailers`.
+    pub(super) takes_trailers: bool,
     http11: bool,
-    /// Only in requests: what Host a response has does not matter.
-    one_host: bool,
+    /// What Host a response has does not matter, nor what else only a client may ask for.
+    request: bool,
     trailers: bool,
     first: bool,
     bytes_left: usize,
@@ -29,8 +37,12 @@ impl Fields {
             chunked: false,
             host: false,
             upgrade: false,
+            close: false,
+            keep_alive: false,
+            expects_continue: false,
+            takes_trailers: false,
             http11,
-            one_host: true,
+            request: true,
             trailers: false,
             first: true,
             bytes_left: limits.header_bytes,
@@ -41,7 +53,7 @@ impl Fields {
     /// * `status_line_bytes`: with its line end.
     pub(super) fn of_response(limits: &HeadLimits, http11: bool, status_line_bytes: usize) -> Self {
         let bytes_left = limits.header_bytes.saturating_sub(status_line_bytes);
-        Self { one_host: false, bytes_left, ..Self::of_request(limits, http11) }
+        Self { request: false, bytes_left, ..Self::of_request(limits, http11) }
     }
 
     /// From here on the lines are trailers. They count on from the head.
@@ -50,24 +62,39 @@ impl Fields {
         self.first = true;
     }
 
-    /// Reads as many lines as are there; true once the empty line that closes them has come.
-    pub(super) fn read(&mut self, line: &mut Line, bytes: &[u8]) -> Result<bool, Fault> {
-        while let Some(content) = line.next(bytes, self.bytes_left, Fault::HeadTooLarge)? {
+    /// Reads as many lines as are there; true once the empty line that closes them has come. Where
+    /// each of them stands is added to `marks`.
+    pub(super) fn read(
+        &mut self,
+        line: &mut Line,
+        bytes: &[u8],
+        mut marks: Option<&mut Vec<FieldMark>>,
+    ) -> Result<bool, Fault> {
+        loop {
+            let start = line.start();
+            let Some(content) = line.next(bytes, self.bytes_left, Fault::HeadTooLarge)? else {
+                return Ok(false);
+            };
             if content.is_empty() {
                 return Ok(true);
             }
             self.bytes_left = self.bytes_left.saturating_sub(content.len() + b"\r\n".len());
             self.fields_left = self.fields_left.checked_sub(1).ok_or(Fault::TooManyFields)?;
-            if let Err(fault) = self.field(content) {
-                return Err(sharpen(content, fault));
+            match self.field(content) {
+                Ok(name) => {
+                    if let Some(marks) = &mut marks {
+                        marks.push(FieldMark::of(start, content, name));
+                    }
+                }
+                Err(fault) => return Err(sharpen(content, fault)),
             }
             self.first = false;
         }
-        Ok(false)
     }
 
+    /// The length of the name.
     #[inline]
-    fn field(&mut self, line: &[u8]) -> Result<(), Fault> {
+    fn field(&mut self, line: &[u8]) -> Result<usize, Fault> {
         let (name, rest) = line.split_at(octets::token_len(line));
         let [b':', value @ ..] = rest else { return Err(name_fault(line, rest, self.first)) };
         if name.is_empty() {
@@ -77,25 +104,44 @@ impl Fields {
             return Err(Fault::ControlByte);
         }
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(),
+            2 if name.eq_ignore_ascii_case(b"te") => {
+                self.takes_trailers |= self.asks() && says(value, b"trailers");
+            }
+            4 if name.eq_ignore_ascii_case(b"host") => self.host()?,
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                let value = octets::trim(value);
+                self.expects_continue |=
+                    self.asks() && self.http11 && value.eq_ignore_ascii_case(b"100-continue");
+            }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
                 // HTTP/1.0 knows no upgrades, and its Upgrade is to be ignored.
                 self.upgrade |= self.http11 && !self.trailers;
-                Ok(())
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.length(octets::trim(value)),
+            10 if name.eq_ignore_ascii_case(b"connection") && !self.trailers => {
+                self.close |= says(value, b"close");
+                self.keep_alive |= says(value, b"keep-alive");
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.length(octets::trim(value))?;
+            }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.encoding(octets::trim(value))
+                self.encoding(octets::trim(value))?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(name.len())
+    }
+
+    /// Whether the lines are the head of a request.
+    fn asks(&self) -> bool {
+        self.request && !self.trailers
     }
 
     fn host(&mut self) -> Result<(), Fault> {
         if self.trailers {
             return Err(Fault::FramingTrailer);
         }
-        if self.host && self.one_host {
+        if self.host && self.request {
             return Err(Fault::Host);
         }
         self.host = true;
@@ -140,6 +186,11 @@ impl Fields {
         self.chunked = true;
         Ok(())
     }
+}
+
+/// Whether the comma list `value` has `word` in it, in whatever case.
+fn says(value: &[u8], word: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|member| octets::trim(member).eq_ignore_ascii_case(word))
 }
 
 /// Why `line` has no name followed by a colon; `rest` is what comes after its token bytes.

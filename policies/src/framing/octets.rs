@@ -66,13 +66,21 @@ pub(super) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
-/// `bytes` without the spaces and tabs around it. Not `trim_ascii`, which takes line ends too.
-pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+/// `bytes` without the spaces and tabs before it.
+#[inline]
+pub(super) fn trim_start(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && is_blank(*first)
     {
         bytes = rest;
     }
+    bytes
+}
+
+/// `bytes` without the spaces and tabs around it. Not `trim_ascii`, which takes line ends too.
+#[inline]
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let mut bytes = trim_start(bytes);
     while let [rest @ .., last] = bytes
         && is_blank(*last)
     {

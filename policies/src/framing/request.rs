@@ -3,13 +3,14 @@
 use super::body::Body;
 use super::fields::Fields;
 use super::line::{Line, sharpen};
+use super::piece::{Marks, Piece, Wishes};
 use super::{Fault, HeadLimits, octets};
 
 /// What a request line may have besides its target: method, spaces, version, line end.
 const BESIDE_TARGET_BYTES: usize = 48;
 
 /// The framing of a client's connection: keep-alive, pipelining, and upgrades once they are allowed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestFraming {
     limits: HeadLimits,
     phase: Phase,
@@ -70,7 +71,7 @@ impl RequestFraming {
         }
         let mut passed = 0;
         loop {
-            match self.step(bytes.get(passed..).unwrap_or_default()) {
+            match self.step(bytes.get(passed..).unwrap_or_default(), None) {
                 Ok(count) => {
                     passed += count;
                     if count == 0 || self.between() {
@@ -82,6 +83,102 @@ impl RequestFraming {
                     return if passed == 0 { Err(fault) } else { Ok(passed) };
                 }
             }
+        }
+    }
+
+    /// What `bytes` begin with. As many as the answer says must leave them before the next call.
+    ///
+    /// * `bytes`: all that was read and not yet taken.
+    /// * `marks`: where the parts of a head stand in it, and the fields of a trailer section in that.
+    ///   Between the calls for one of them it must stay as it is; it is cleared when one begins.
+    ///
+    /// [`Self::scan`] for a reader who parses nothing again. One empty line before a request line
+    /// belongs to the head.
+    ///
+    /// # Errors
+    ///
+    /// The first fault, and the same again at each later call: nothing is taken after it.
+    #[inline]
+    pub fn next(&mut self, bytes: &[u8], marks: &mut Marks) -> Result<Piece, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let before = self.phase;
+        let count = self.step(bytes, Some(marks)).inspect_err(|&fault| self.fault = Some(fault))?;
+        if count == 0 {
+            return Ok(Piece::Nothing);
+        }
+        Ok(match before {
+            Phase::RequestLine | Phase::Fields => Piece::Head(count),
+            Phase::Body(Body::Fixed(_) | Body::ChunkData(_) | Body::UntilClose) | Phase::Tunnel => {
+                Piece::Data(count)
+            }
+            Phase::Body(Body::Trailers) => Piece::Trailers(count),
+            Phase::Body(Body::ChunkSize | Body::ChunkEnd | Body::Ended) | Phase::Held => {
+                Piece::Frame(count)
+            }
+        })
+    }
+
+    /// How many of `bytes`, which follow content, only frame it: lines of chunks, and a trailer section
+    /// without trailers. They must leave `bytes` before the next call. So the end of a message is known
+    /// together with the last of its content, if it is there. A fault is the next call's. `marks` as in
+    /// [`Self::next`].
+    pub fn pass_lines(&mut self, bytes: &[u8], marks: &mut Marks) -> usize {
+        let mut passed = 0;
+        while self.fault.is_none() {
+            let rest = bytes.get(passed..).unwrap_or_default();
+            let no_trailers = || self.line.start() == 0 && rest.starts_with(b"\r\n");
+            let is_frame = match self.phase {
+                Phase::Body(Body::ChunkSize | Body::ChunkEnd) => true,
+                Phase::Body(Body::Trailers) => no_trailers(),
+                Phase::Body(_)
+                | Phase::RequestLine
+                | Phase::Fields
+                | Phase::Held
+                | Phase::Tunnel => false,
+            };
+            if !is_frame {
+                break;
+            }
+            match self.step(rest, Some(marks)) {
+                Ok(0) => break,
+                Ok(count) => passed += count,
+                Err(fault) => self.fault = Some(fault),
+            }
+        }
+        passed
+    }
+
+    /// The fault in what `bytes` have of the present message, if there is one: known before anything of
+    /// it is sent on. What comes behind the message is not looked at.
+    pub fn foresee(&self, bytes: &[u8]) -> Option<Fault> {
+        if matches!(self.phase, Phase::Body(Body::Fixed(_))) || self.between() {
+            return None;
+        }
+        let mut ahead = self.clone();
+        let _ = ahead.scan(bytes);
+        ahead.fault
+    }
+
+    /// Content of the present message that is left, where its head says how much there is.
+    pub fn content_left(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Body(Body::Fixed(left)) => Some(left),
+            Phase::Body(Body::Ended) | Phase::RequestLine | Phase::Held => Some(0),
+            Phase::Fields | Phase::Body(_) | Phase::Tunnel => None,
+        }
+    }
+
+    /// What the last complete head says about the connection.
+    pub fn wishes(&self) -> Wishes {
+        let fields = &self.fields;
+        let http11 = self.http11;
+        Wishes {
+            http11,
+            keep: if http11 { !fields.close } else { fields.keep_alive },
+            waits: fields.expects_continue,
+            trailers: fields.takes_trailers,
         }
     }
 
@@ -134,11 +231,12 @@ impl RequestFraming {
         matches!(self.phase, Phase::RequestLine | Phase::Held)
     }
 
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn step(&mut self, bytes: &[u8], marks: Option<&mut Marks>) -> Result<usize, Fault> {
         match &mut self.phase {
-            Phase::RequestLine | Phase::Fields => self.head(bytes),
+            Phase::RequestLine | Phase::Fields => self.head(bytes, marks),
             Phase::Body(body) => {
-                let count = body.step(bytes, &mut self.line, &mut self.fields)?;
+                let marks = marks.map(|marks| &mut marks.fields);
+                let count = body.step(bytes, &mut self.line, &mut self.fields, marks)?;
                 if *body == Body::Ended {
                     self.end_message();
                 }
@@ -149,8 +247,9 @@ impl RequestFraming {
         }
     }
 
-    fn head(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn head(&mut self, bytes: &[u8], mut marks: Option<&mut Marks>) -> Result<usize, Fault> {
         while self.phase == Phase::RequestLine {
+            let start = self.line.start();
             let budget = self.limits.target_bytes.saturating_add(BESIDE_TARGET_BYTES);
             let Some(line) = self.line.next(bytes, budget, Fault::TargetTooLong)? else {
                 let start = self.line.start();
@@ -164,12 +263,19 @@ impl RequestFraming {
                 self.blank = true;
                 continue;
             }
-            self.http11 = request_line(line, self.limits.target_bytes)
+            let (method, http11) = request_line(line, self.limits.target_bytes)
                 .map_err(|fault| sharpen(line, fault))?;
+            self.http11 = http11;
+            if let Some(marks) = &mut marks {
+                marks.clear();
+                marks.method = start..start + method;
+                marks.target = start + method + 1..start + line.len() - VERSION.len();
+            }
             self.fields = Fields::of_request(&self.limits, self.http11);
             self.phase = Phase::Fields;
         }
-        if !self.fields.read(&mut self.line, bytes)? {
+        let marks = marks.map(|marks| &mut marks.fields);
+        if !self.fields.read(&mut self.line, bytes, marks)? {
             return Ok(0);
         }
         if self.http11 && !self.fields.host {
@@ -195,8 +301,12 @@ impl RequestFraming {
     }
 }
 
-/// Checks a request line without its line end; true if it says HTTP/1.1, false for HTTP/1.0.
-fn request_line(line: &[u8], target_bytes: usize) -> Result<bool, Fault> {
+/// What follows the target in a request line.
+const VERSION: &[u8] = b" HTTP/1.1";
+
+/// Checks a request line without its line end: the length of its method, and whether it says HTTP/1.1
+/// and not HTTP/1.0.
+fn request_line(line: &[u8], target_bytes: usize) -> Result<(usize, bool), Fault> {
     let (before, http11) = match line {
         [before @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => (before, true),
         [before @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => (before, false),
@@ -228,11 +338,10 @@ fn request_line(line: &[u8], target_bytes: usize) -> Result<bool, Fault> {
     if !is_uri(target) {
         return Err(Fault::TargetByte);
     }
-    Ok(http11)
+    Ok((method, http11))
 }
 
-/// Whether `target` is a URI without a fragment. The parser behind us drops a fragment without a
-/// word and answers what it cannot read by itself, so both must be seen here.
+/// Whether `target` is a URI without a fragment, which `http::Uri` would drop without a word.
 fn is_uri(target: &[u8]) -> bool {
     // Bytes that have no place in any part of a path or query; the common target has none of them.
     let odd = memchr::memchr3(b'#', b'<', b'>', target).is_some()

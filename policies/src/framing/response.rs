@@ -3,27 +3,11 @@
 use super::body::Body;
 use super::fields::Fields;
 use super::line::{Line, sharpen};
+use super::piece::Piece;
 use super::{Fault, HeadLimits, octets};
 
 /// Most informational responses before a final one.
 const INFORMATIONAL: u8 = 8;
-
-/// What the next bytes of a connection to a backend are; see [`ResponseFraming::next`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// More must be read first; or no response is outstanding, and none came.
-    Nothing,
-    /// The whole head of an informational response: so many bytes.
-    Informational(usize),
-    /// The whole head of the response, its closing empty line included.
-    Head(usize),
-    /// Content.
-    Data(usize),
-    /// Lines around chunks; nothing for the reader.
-    Frame(usize),
-    /// The whole trailer section, its closing empty line included.
-    Trailers(usize),
-}
 
 /// The framing of a connection to a backend, which carries one request at a time.
 #[derive(Clone, Debug)]
@@ -223,7 +207,7 @@ impl ResponseFraming {
             Phase::Idle => Err(Fault::ExcessBytes),
             Phase::StatusLine | Phase::Fields => self.head(bytes),
             Phase::Body(body) => {
-                let count = body.step(bytes, &mut self.line, &mut self.fields)?;
+                let count = body.step(bytes, &mut self.line, &mut self.fields, None)?;
                 if *body == Body::Ended {
                     self.phase = Phase::Idle;
                 }
@@ -244,7 +228,7 @@ impl ResponseFraming {
             self.fields = Fields::of_response(&self.limits, http11, self.line.start());
             self.phase = Phase::Fields;
         }
-        if !self.fields.read(&mut self.line, bytes)? {
+        if !self.fields.read(&mut self.line, bytes, None)? {
             return Ok(0);
         }
         self.phase = self.after_head()?;

@@ -1,6 +1,7 @@
 mod requests;
 mod responses;
 mod splits;
+mod pieces;
 
 use super::{Fault, HeadLimits, RequestFraming, ResponseFraming};
 

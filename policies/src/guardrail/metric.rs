@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::{Event, Slowness};
 
 /// What a guardrail watches. Its text form is API: it stands in requests, results and decisions.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Metric {
     /// `failed`: the backend failed, was too slow, or broke off.

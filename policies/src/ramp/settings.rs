@@ -280,6 +280,12 @@ impl Settings {
             .collect()
     }
 
+    /// Every guardrail with the last step's margins: what a variant is held to by whoever does not know
+    /// of steps.
+    pub fn held_to_at_the_end(&self) -> Vec<Guardrail> {
+        self.guardrails.iter().map(|guardrail| self.at(guardrail, self.steps.last())).collect()
+    }
+
     /// A guardrail with a step's margins, where it has none of its own.
     pub(super) fn at(&self, guardrail: &Guardrail, step: Option<&Step>) -> Guardrail {
         let mut guardrail = guardrail.clone();

@@ -2,7 +2,7 @@
 //! added up, so that a share that moved while the load changed misleads nobody.
 
 use policies::evidence::{EpochTally, Slowness, VariantTally};
-use policies::guardrail::{self, Alphas, Guardrail, Judgement, Metric, Tables};
+use policies::guardrail::{self, Guardrail, Judgement, Metric, Tables};
 use policies::statistics::mean::Better;
 use policies::statistics::rate::{self, Count, T_OPT as RATES_AT};
 use policies::statistics::rule::Reached;
@@ -45,13 +45,12 @@ impl Bounded {
 
 /// Compares `treated` with control.
 pub(super) fn control(look: &Look, treated: u8) -> Against {
-    let guardrails = &look.watched.guardrails;
-    let judged = look.names.len().saturating_sub(1);
-    let alphas = Alphas::shared(ALPHA, guardrails, judged);
+    let (guardrails, alphas) = look.held_to(treated);
     let mut tables = Tables::default();
     let mut found = Against { json: Map::new(), compared: Vec::new(), reached: Vec::new() };
-    for (at, guardrail) in guardrails.iter().enumerate() {
-        let before = look.reached.get(&(treated, at)).copied().unwrap_or_default();
+    for guardrail in &guardrails {
+        let key = (treated, guardrail.metric.clone());
+        let before = look.reached.get(&key).copied().unwrap_or_default();
         let judgement = guardrail::judge(
             &look.evidence,
             treated,

@@ -145,6 +145,11 @@ pub(super) fn verdict(variant: &str, control: &str, all: &[Compared]) -> Verdict
     }
 }
 
+/// Of a variant that no request went to.
+pub(super) fn nothing_yet(variant: &str) -> String {
+    format!("{variant} has had no traffic that counts: nothing to judge")
+}
+
 /// All variants together.
 pub(super) fn headline(verdicts: &[Verdict], mismatch: bool) -> String {
     let all: Vec<&str> = verdicts.iter().map(|verdict| &*verdict.words).collect();

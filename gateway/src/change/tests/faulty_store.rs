@@ -6,11 +6,14 @@ use parking_lot::Mutex;
 
 use crate::evidence::EvidenceRow;
 use crate::recorder::row::Row;
+use crate::store::outbox::{Outbox, Tried};
 use crate::store::sqlite::Sqlite;
 use crate::store::{
     Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomeQuery,
     RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
+use crate::webhooks::Event;
+use crate::webhooks::alert::Alert;
 
 /// What is wrong with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -98,6 +101,33 @@ impl Store for Faulty {
     }
     fn set_ramp_state(&mut self, name: &str, number: u64, state: &str) -> Result<(), StoreError> {
         self.there()?.set_ramp_state(name, number, state)
+    }
+    fn outbox(&mut self, webhook: &str, now: i64) -> Result<Outbox, StoreError> {
+        self.there()?.outbox(webhook, now)
+    }
+    fn tried_message(
+        &mut self,
+        webhook: &str,
+        message: (u64, Event),
+        tried: &Tried,
+    ) -> Result<(), StoreError> {
+        self.there()?.tried_message(webhook, message, tried)
+    }
+    fn cut_messages(&mut self, webhook: &str, now: i64) -> Result<u64, StoreError> {
+        self.there()?.cut_messages(webhook, now)
+    }
+    fn hurry_messages(&mut self, webhook: &str) -> Result<(), StoreError> {
+        self.there()?.hurry_messages(webhook)
+    }
+    fn forget_messages(
+        &mut self,
+        webhooks: &[String],
+        experiments: &[String],
+    ) -> Result<Vec<(String, u64)>, StoreError> {
+        self.there()?.forget_messages(webhooks, experiments)
+    }
+    fn lasting(&mut self) -> Result<Vec<Alert>, StoreError> {
+        self.there()?.lasting()
     }
     fn add_audit(&mut self, audit: &AuditRow) -> Result<(), StoreError> {
         self.there()?.add_audit(audit)

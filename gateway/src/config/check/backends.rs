@@ -32,6 +32,16 @@ const NO_CREDENTIAL: [HeaderName; 9] = [
     header::EXPECT,
 ];
 
+/// Who asks for a credential.
+pub(super) struct Owner<'a> {
+    /// Where it stands in the file.
+    pub(super) path: &'a [&'a str],
+    /// What it is.
+    pub(super) place: &'a str,
+    /// What it asks for.
+    pub(super) asks: &'a str,
+}
+
 impl Check<'_> {
     pub(super) fn backends(&mut self, entries: Entries<written::Backend>) -> Vec<Backend> {
         entries.0.into_iter().map(|(name, backend)| self.backend(name, backend)).collect()
@@ -63,7 +73,9 @@ impl Check<'_> {
             let mend = "leave it out to keep the model of the request";
             self.problem(&model.span, format!("{label}: model is empty"), mend);
         }
-        let credential = self.credential(&label, credential, credential_header);
+        let owner =
+            Owner { path: &["backends"], place: "the backend", asks: "the backend's credential" };
+        let credential = self.credential(&label, credential, credential_header, &owner);
         let health = health.map(|health| self.probe(&label, &name.value, health));
         let tls = self.backend_tls(&label, &endpoints, tls);
         let host = host.and_then(|host| {
@@ -141,12 +153,13 @@ impl Check<'_> {
         endpoints
     }
 
-    /// The header that carries the backend's credential. No message repeats what is in it.
-    fn credential(
+    /// The header that carries a credential. No message repeats what is in it.
+    pub(super) fn credential(
         &mut self,
         label: &str,
         credential: Option<At<String>>,
         header: Option<At<String>>,
+        owner: &Owner<'_>,
     ) -> Option<(HeaderName, HeaderValue)> {
         let mut name = header::AUTHORIZATION;
         if let Some(written) = &header {
@@ -160,7 +173,7 @@ impl Check<'_> {
                     self.problem(
                         &written.span,
                         what,
-                        "write the header the backend asks for, such as \"x-api-key\"",
+                        format!("write the header {} asks for, such as \"x-api-key\"", owner.place),
                     );
                 }
                 Err(_) => {
@@ -171,13 +184,13 @@ impl Check<'_> {
                     self.problem(&written.span, what, "write a name such as \"x-api-key\"");
                 }
             }
-            if credential.is_none() && self.present(&["backends"]) {
+            if credential.is_none() && self.present(owner.path) {
                 let what = format!("{label}: credential_header without credential");
                 self.problem(&written.span, what, "add credential = \"env:NAME\" or \"file:PATH\"");
             }
         }
         let written = credential?;
-        let (secret, place) = self.secret(label, &written)?;
+        let (secret, place) = self.secret(label, "credential", &written, owner.asks)?;
         let text = if name == header::AUTHORIZATION { format!("Bearer {secret}") } else { secret };
         let visible = text.bytes().all(|byte| (0x20..0x7F).contains(&byte));
         match HeaderValue::try_from(text) {
@@ -200,30 +213,36 @@ impl Check<'_> {
     }
 
     /// What `env:NAME` or `file:PATH` leads to, without white space around it, and a name for the
-    /// place.
-    fn secret(&mut self, label: &str, written: &At<String>) -> Option<(String, String)> {
+    /// place. `member` is what it is written as, `whose` what should be there.
+    pub(super) fn secret(
+        &mut self,
+        label: &str,
+        member: &str,
+        written: &At<String>,
+        whose: &str,
+    ) -> Option<(String, String)> {
         let (text, place) = match written.value.split_once(':') {
             Some(("env", name)) => {
                 let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
                 if name.is_empty() || !name.bytes().all(fits) {
-                    let what = format!("{label}: credential names no environment variable");
-                    self.problem(&written.span, what, "write credential = \"env:NAME\"");
+                    let what = format!("{label}: {member} names no environment variable");
+                    self.problem(&written.span, what, format!("write {member} = \"env:NAME\""));
                     return None;
                 }
                 let Some(value) = (self.world.variable)(name) else {
                     let what = format!("{label}: the environment variable {name} is not set");
-                    self.problem(&written.span, what, "set it to the backend's credential");
+                    self.problem(&written.span, what, format!("set it to {whose}"));
                     return None;
                 };
                 (value, name.to_owned())
             }
             Some(("file", path)) => {
                 let file = At { span: written.span.clone(), value: path.to_owned() };
-                let bytes = self.contents(&format!("{label}: credential"), &file)?;
+                let bytes = self.contents(&format!("{label}: {member}"), &file)?;
                 (String::from_utf8_lossy(&bytes).into_owned(), format!("{path:?}"))
             }
             Some(_) | None => {
-                let what = format!("{label}: credential names no place");
+                let what = format!("{label}: {member} names no place");
                 let mend = "write \"env:NAME\" or \"file:PATH\": secrets do not stand in this file";
                 self.problem(&written.span, what, mend);
                 return None;
@@ -231,12 +250,8 @@ impl Check<'_> {
         };
         let text = text.trim();
         if text.is_empty() {
-            let what = format!("{label}: the credential in {place} is empty");
-            self.problem(
-                &written.span,
-                what,
-                "put the backend's credential there, or remove this member",
-            );
+            let what = format!("{label}: the {member} in {place} is empty");
+            self.problem(&written.span, what, format!("put {whose} there, or remove this member"));
             return None;
         }
         Some((text.to_owned(), place))
@@ -270,7 +285,7 @@ impl Check<'_> {
     }
 
     /// How TLS is spoken to `https` endpoints, if there are any.
-    fn backend_tls(
+    pub(super) fn backend_tls(
         &mut self,
         label: &str,
         endpoints: &[Endpoint],

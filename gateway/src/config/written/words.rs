@@ -82,3 +82,7 @@ words! {
     /// What the values of a metric are.
     MetricKind { Bool = "bool", Number = "number", Text = "text" }
 }
+words! {
+    /// What messages of a webhook look like.
+    WebhookFormat { Weir = "weir", Alertmanager = "alertmanager" }
+}

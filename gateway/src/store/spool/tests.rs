@@ -7,6 +7,7 @@ use policies::outcome::{Flag, Outcome, RejectReason};
 use super::*;
 use crate::names::intern;
 use crate::recorder::row::{Micros, Protocol};
+use crate::recorder::tried::Tried;
 
 const BOOT: [u8; 16] = [7; 16];
 
@@ -171,6 +172,26 @@ fn every_field_of_a_row_survives() {
         // What only spans are made of is not kept.
         assert_eq!(full == empty, full.starts_with("    spans: "), "{full}");
     }
+}
+
+#[test]
+fn attempts_of_a_row_survive() {
+    let mut row = full_row();
+    row.spans.began = Micros::from_micros(90);
+    Tried::give(
+        &[Tried {
+            backend: Some("llama".into()),
+            endpoint: Some("10.0.0.4:8000".parse().unwrap()),
+            reused: true,
+            error: Some("upstream_connect_failure".into()),
+            began: Some(1),
+            ended: Some(80),
+            span_id: "0102030405060708".into(),
+        }],
+        &mut row,
+    );
+    assert!(row.earlier()[0].failed.is_some());
+    survives(&row);
 }
 
 #[test]

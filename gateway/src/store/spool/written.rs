@@ -7,7 +7,8 @@ use policies::outcome::{Flag, Outcome, RejectReason};
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Name, intern};
-use crate::recorder::row::{Micros, Protocol, Row};
+use crate::recorder::row::{Micros, Protocol, Row, SpanFacts};
+use crate::recorder::tried::Tried;
 
 /// A [`Row`] as it is written. Members that are missing were unknown to the version that wrote them.
 #[derive(Default, Serialize, Deserialize)]
@@ -128,6 +129,10 @@ pub(super) struct Written<'a> {
     t_gateway: Option<u64>,
     #[serde(skip_serializing_if = "is_default")]
     shadow: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    t_attempt: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
+    tried: Vec<Tried<'a>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -198,8 +203,8 @@ impl<'a> Written<'a> {
             t_total,
             t_gateway,
             shadow,
-            // Spans are on their way before a row comes here.
-            spans: _,
+            // Spans are on their way before a row comes here: of them, the attempts are kept.
+            ref spans,
         } = row;
         Self {
             request_id,
@@ -262,6 +267,8 @@ impl<'a> Written<'a> {
             t_total: t_total.get(),
             t_gateway: t_gateway.get(),
             shadow,
+            t_attempt: spans.began.get(),
+            tried: Tried::all(row),
         }
     }
 
@@ -287,7 +294,8 @@ impl<'a> Written<'a> {
                     .find(|known| known.error_type().unwrap_or_default() == text)?,
             ),
         };
-        Some(Row {
+        let began = self.t_attempt.map_or(Micros::NONE, Micros::from_micros);
+        let mut row = Row {
             request_id: self.request_id,
             seq: self.seq,
             started_unix_nanos: self.started_unix_nanos,
@@ -348,7 +356,9 @@ impl<'a> Written<'a> {
             t_total: self.t_total.map_or(Micros::NONE, Micros::from_micros),
             t_gateway: self.t_gateway.map_or(Micros::NONE, Micros::from_micros),
             shadow: self.shadow,
-            spans: unknown.spans,
-        })
+            spans: SpanFacts { began, ..unknown.spans },
+        };
+        Tried::give(&self.tried, &mut row);
+        Some(row)
     }
 }

@@ -26,8 +26,8 @@ struct Stored {
     row: AuditRow,
 }
 
-/// Appends one entry; part of the transaction that makes the change.
-pub(super) fn append(transaction: &Transaction<'_>, row: &AuditRow) -> Result<(), Fault> {
+/// Appends one entry; part of the transaction that makes the change. Its number.
+pub(super) fn append(transaction: &Transaction<'_>, row: &AuditRow) -> Result<u64, Fault> {
     let newest = transaction
         .prepare_cached("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1")?
         .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?)))
@@ -39,7 +39,7 @@ pub(super) fn append(transaction: &Transaction<'_>, row: &AuditRow) -> Result<()
     transaction
         .prepare_cached("INSERT INTO audit (id, entry, hash) VALUES (?1, ?2, ?3)")?
         .execute(params![id, entry, link(&previous, entry.as_bytes()).as_slice()])?;
-    Ok(())
+    Ok(count(id))
 }
 
 /// Entries, newest first.

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Fault, audit, count, damaged, int, is_taken, ramps};
-use crate::store::{Change, KeyRow, LayerRow, RevisionRow, StoreError};
+use super::{Fault, audit, count, damaged, int, is_taken, outbox, ramps};
+use crate::store::{AuditRow, Change, KeyRow, LayerRow, RevisionRow, StoreError};
 
 /// Every key, oldest first.
 pub(super) fn keys(connection: &Connection) -> Result<Vec<KeyRow>, Fault> {
@@ -139,12 +139,16 @@ pub(super) fn revisions(
 /// Adds a change and its audit entries, in the order given; how many entries were new.
 pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<u64, Fault> {
     // Field by field, so that a new one does not compile until it is kept.
-    let Change { revisions, statements, layers, ramps } = change;
+    let Change { revisions, statements, layers, ramps, seen, subscribers } = change;
     let mut entries = 0;
+    let mut tell = |entry: &AuditRow| {
+        entries += 1;
+        let number = audit::append(transaction, entry)?;
+        outbox::tell(transaction, subscribers, number, entry)
+    };
     for (row, entry) in revisions {
         if add_revision(transaction, row)? {
-            audit::append(transaction, entry)?;
-            entries += 1;
+            tell(entry)?;
         }
     }
     if let Some(statements) = statements {
@@ -157,8 +161,12 @@ pub(super) fn add(transaction: &Transaction<'_>, change: &Change) -> Result<u64,
         if ramps::add(transaction, step)?
             && let Some(entry) = &step.audit
         {
-            audit::append(transaction, entry)?;
-            entries += 1;
+            tell(entry)?;
+        }
+    }
+    for entry in seen {
+        if outbox::is_news(transaction, entry)? {
+            tell(entry)?;
         }
     }
     Ok(entries)

@@ -15,6 +15,7 @@ use crate::store::{Source, State};
 mod opening;
 mod earlier;
 mod changes;
+mod outbox;
 mod audit;
 mod outcomes;
 mod feedback;

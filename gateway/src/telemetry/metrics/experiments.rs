@@ -66,3 +66,10 @@ pub(super) fn ramps(extra: &Extra, out: &mut Exposition) {
         out.counter(&[experiment, decision, reason], *count);
     }
 }
+
+pub(super) fn sample_ratios(extra: &Extra, out: &mut Exposition) {
+    out.family(&names::SAMPLE_RATIO);
+    for (experiment, p_value) in &extra.sample_ratios {
+        out.gauge(&[experiment], *p_value);
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{Extra, times};
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::{logs, names, process, traces};
+use crate::webhooks::post::RESULTS;
 use crate::worker::Shared;
 
 pub(super) fn runtime(shared: &Shared, out: &mut Exposition) {
@@ -60,6 +61,19 @@ pub(super) fn state(shared: &Shared, extra: &Extra, out: &mut Exposition) {
         ("events", "queue_full", logs::EVENTS_DROPPED.load(Relaxed)),
     ] {
         out.counter(&[signal, reason], count);
+    }
+}
+
+pub(super) fn webhooks(extra: &Extra, out: &mut Exposition) {
+    out.family(&names::WEBHOOK_DELIVERIES);
+    for (webhook, counts, _) in &extra.webhooks {
+        for (result, count) in RESULTS.iter().zip(counts) {
+            out.counter(&[webhook, result], *count);
+        }
+    }
+    out.family(&names::WEBHOOK_PENDING);
+    for (webhook, _, pending) in &extra.webhooks {
+        out.gauge(&[webhook], *pending);
     }
 }
 

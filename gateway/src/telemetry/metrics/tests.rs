@@ -152,6 +152,8 @@ fn text(shared: &Shared, dialect: Dialect) -> String {
         certificates: vec![("edge", "CN=a".into(), 20), ("edge", "CN=a".into(), 10)],
         ramps: vec![("int8".into(), "running", 1)],
         ramp_decisions: vec![("int8".into(), "widen", "held", 1)],
+        sample_ratios: vec![("int8".into(), 0.25)],
+        webhooks: vec![("pager".into(), [3, 0, 0, 2, 0, 0, 1], 4)],
         ..Extra::default()
     };
     render(shared, Some(&stats()), &extra, dialect)
@@ -322,6 +324,11 @@ fn numbers_are_those_that_were_counted() {
             "weir_outcome_commit_seconds_bucket{le=\"0.001\"} 1",
             "weir_store_errors_total{backend=\"sqlite\",kind=\"unavailable\"} 1",
             "weir_tls_certificate_not_after_timestamp_seconds{listener=\"edge\",subject=\"CN=a\"} 10",
+            "weir_sample_ratio_mismatch_pvalue{experiment=\"int8\"} 0.25",
+            "weir_webhook_deliveries_total{webhook=\"pager\",result=\"ok\"} 3",
+            "weir_webhook_deliveries_total{webhook=\"pager\",result=\"5xx\"} 2",
+            "weir_webhook_deliveries_total{webhook=\"pager\",result=\"dead\"} 1",
+            "weir_webhook_pending{webhook=\"pager\"} 4",
         ],
     );
     assert!(text.ends_with("# EOF\n"));

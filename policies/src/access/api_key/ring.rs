@@ -38,6 +38,36 @@ impl KeyEntry {
             grants: self.grants.clone(),
         }
     }
+
+    fn working_at(&self, now_unix: i64) -> Result<&Self, Denied> {
+        if self.revoked {
+            return Err(Denied::Revoked);
+        }
+        if self.expires_at_unix.is_some_and(|end| end <= now_unix) {
+            return Err(Denied::Expired);
+        }
+        Ok(self)
+    }
+}
+
+/// A key by its hashes, as [`KeyRing::fingerprint`] makes it. Not printed.
+#[derive(Clone)]
+pub struct Fingerprint {
+    stored: [u8; 32],
+    declared: [u8; 32],
+}
+
+impl Fingerprint {
+    /// Whether both are of one key.
+    pub fn is(&self, other: &Self) -> bool {
+        bool::from(self.declared.ct_eq(&other.declared))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(***)")
+    }
 }
 
 /// Why a credential is not accepted. For metrics and logs only: the client gets the same bytes
@@ -121,13 +151,22 @@ impl KeyRing {
             let mistyped = presented.starts_with(PREFIX) && !looks_like_weir_key(presented);
             return Err(if mistyped { Denied::Malformed } else { Denied::Unknown });
         };
-        if entry.revoked {
-            return Err(Denied::Revoked);
+        entry.working_at(now_unix)
+    }
+
+    /// What a session keeps of the key that it was begun with: its hashes, never the key.
+    pub fn fingerprint(&self, presented: &str) -> Fingerprint {
+        Fingerprint {
+            stored: stored_hash(&self.pepper, presented),
+            declared: declared_hash(presented),
         }
-        if entry.expires_at_unix.is_some_and(|end| end <= now_unix) {
-            return Err(Denied::Expired);
-        }
-        Ok(entry)
+    }
+
+    /// The key that a session was begun with, if it still works: one that was revoked, has expired or
+    /// whose name was given to another secret does not.
+    pub fn find_again(&self, key: &Fingerprint, now_unix: i64) -> Result<&KeyEntry, Denied> {
+        let found = self.stored.get(&key.stored).or_else(|| self.declared.get(&key.declared));
+        found.ok_or(Denied::Unknown)?.working_at(now_unix)
     }
 
     /// Keys in the ring, revoked and expired ones included.

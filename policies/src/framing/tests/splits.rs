@@ -52,7 +52,7 @@ const FRAGMENTS: [&[u8]; 40] = [
     b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-fn wire() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn wire() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => prop::collection::vec(prop::sample::select(&FRAGMENTS[..]), 0..12)
             .prop_map(|fragments| fragments.concat()),
@@ -61,7 +61,7 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A valid request, as the bytes of its head and of its body.
-fn request() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+pub(super) fn request() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let head = "(\r\n)?[A-Z]{1,7} /[!$-;=?-_a-z|~]{0,40} HTTP/1\\.1\r\nHost: [a-z]{1,9}\r\n\
                 (X[a-zA-Z_-]{0,9}:[ -~\t]{0,30}\r\n){0,5}";
     let data = prop::collection::vec(any::<u8>(), 1..60);
@@ -86,7 +86,7 @@ fn request() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
 }
 
 /// `bytes` cut after pieces of these lengths; the last piece is whatever is left.
-fn cut<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+pub(super) fn cut<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     for length in lengths {
         let (piece, rest) = bytes.split_at((*length).min(bytes.len()));
@@ -97,11 +97,11 @@ fn cut<'a>(mut bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-fn lengths() -> impl Strategy<Value = Vec<usize>> {
+pub(super) fn lengths() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(0..30_usize, 0..40)
 }
 
-fn limits() -> impl Strategy<Value = HeadLimits> {
+pub(super) fn limits() -> impl Strategy<Value = HeadLimits> {
     prop::sample::select(vec![LIMITS, TIGHT])
 }
 

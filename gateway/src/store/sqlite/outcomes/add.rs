@@ -12,8 +12,9 @@ use super::packed::{Blob, More, bit};
 use crate::ids::RequestId;
 use crate::names::Name;
 use crate::recorder::row::{Protocol, Row};
+use crate::recorder::tried::Tried;
 use crate::store::sqlite::vocabulary::Vocabulary;
-use crate::store::sqlite::{Fault, count, int, tallies};
+use crate::store::sqlite::{Fault, changes, count, int, tallies};
 
 /// Rows of one statement. What a statement costs beside its rows is as much as half a row, and its
 /// cursors stay where the last row was.
@@ -149,8 +150,8 @@ fn bind_row(
         t_total,
         t_gateway,
         shadow,
-        // Spans are on their way before a row comes here.
-        spans: _,
+        // Spans are on their way before a row comes here: of them, the attempts are kept.
+        spans,
     } = row;
     let (http_10, http_2) = match protocol {
         Protocol::Http10 => (true, false),
@@ -179,6 +180,8 @@ fn bind_row(
     let peer_address = Address::of(*peer);
     let endpoint = endpoint.map(Address::of);
     let client = (*client != peer.ip()).then(|| Address::of(SocketAddr::new(*client, 0)));
+    let tried = if *attempts > 1 { Tried::all(row) } else { Vec::new() };
+    let tried = if tried.is_empty() { String::new() } else { changes::to_json(&tried)? };
     let more = More {
         bits: bits.iter().fold(0, |all, &(set, bit)| if set { all | bit } else { all }),
         started: started_unix_nanos.wrapping_sub(RequestId(*request_id).unix_nanos()).cast_signed(),
@@ -221,6 +224,8 @@ fn bind_row(
         finish_reason,
         client_request_id,
         upstream_request_id,
+        t_attempt: spans.began.get(),
+        tried: &tried,
     };
     let columns = Columns {
         key: Key::of(*request_id),

@@ -157,6 +157,10 @@ fields! {
     finish_reason: &'a str,
     client_request_id: &'a str,
     upstream_request_id: &'a str,
+    /// End of the head to the beginning of the last attempt, microseconds.
+    t_attempt: Option<u64>,
+    /// Attempts before that one, a JSON list of `Tried`; empty: none.
+    tried: &'a str,
 }
 
 fn field<'a, T: Field<'a>>(rest: &mut &'a [u8]) -> Option<T> {

@@ -111,6 +111,8 @@ fn move_one(
         finish_reason: text("finish_reason")?,
         client_request_id: text("client_request_id")?,
         upstream_request_id: text("upstream_request_id")?,
+        t_attempt: None,
+        tried: "",
     };
     let columns = Columns {
         key: Key::of(id),

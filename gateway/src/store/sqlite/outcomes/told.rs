@@ -96,6 +96,7 @@ pub(super) fn json(
         ("t_stream", more.t_stream),
         ("t_total", column("t_total")?.map(count)),
         ("t_gateway", more.t_gateway),
+        ("t_attempt", more.t_attempt),
         // Zero means that there was none.
         ("http.response.status_code", column("status")?.map(count).filter(|&status| status != 0)),
         ("upstream.status", Some(more.upstream_status).filter(|&status| status != 0)),
@@ -134,6 +135,11 @@ pub(super) fn json(
     if let Some(hash) = column("unit_hash")? {
         // As text: a number of 64 bits does not survive JavaScript.
         out.insert("unit.hash".into(), hex(&hash.to_be_bytes()).into());
+    }
+    if !more.tried.is_empty() {
+        let tried = serde_json::from_str(more.tried)
+            .map_err(|error| damaged(&"attempts of an outcome", &error))?;
+        out.insert("attempts.earlier".into(), tried);
     }
     addresses(&more, &mut out);
     traces(&more, &mut out);

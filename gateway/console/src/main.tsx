@@ -1,0 +1,70 @@
+// The console of Weir. Start reading here: who is it, what is watched, which page.
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import { me, whoAmI } from "./api";
+import { begin as beginLive, watch } from "./live";
+import { begin as beginResources } from "./resource";
+import { begin as beginRouter, path } from "./router";
+import { begin as beginActs } from "./act";
+import { ToastPlace } from "./parts/floating";
+import { Shell } from "./parts/frame";
+import { SignIn, signIn, tokenOfLink } from "./pages/signin";
+import { Overview } from "./pages/overview";
+import { Experiments } from "./pages/experiments";
+import { ExperimentPage } from "./pages/experiment";
+import { Missing } from "./pages/missing";
+
+interface Page {
+  /** What the page watches: the query of `/live`. */
+  live: string;
+  title: string;
+  body: preact.ComponentChild;
+}
+
+const EVERYTHING = "?since=10m&step=5";
+
+function page(at: string): Page {
+  if (at === "/") return { live: EVERYTHING, title: "Overview", body: <Overview /> };
+  if (at === "/experiments") return { live: EVERYTHING, title: "Experiments", body: <Experiments /> };
+  const experiment = /^\/experiments\/([^/]+)$/.exec(at)?.[1];
+  if (experiment !== undefined) {
+    const name = decodeURIComponent(experiment);
+    return { live: `?since=15m&experiment=${encodeURIComponent(name)}`, title: name, body: <ExperimentPage key={name} name={name} /> };
+  }
+  return { live: EVERYTHING, title: "Nothing here", body: <Missing /> };
+}
+
+function Console() {
+  const who = me.value;
+  const shown = page(path.value);
+  useEffect(() => {
+    if (!who) return;
+    watch(shown.live);
+    document.title = `${shown.title} · Weir`;
+  }, [who, shown.live, shown.title]);
+  if (who === undefined) return null;
+  if (who === null) return <SignIn />;
+  return (
+    <>
+      <Shell>{shown.body}</Shell>
+      <ToastPlace />
+    </>
+  );
+}
+
+/** Finds out who is signed in, for as long as the gateway does not answer. */
+async function identify(): Promise<void> {
+  try {
+    me.value = await whoAmI();
+  } catch {
+    setTimeout(() => void identify(), 2_000);
+  }
+}
+
+beginLive();
+beginResources();
+beginRouter();
+beginActs();
+render(<Console />, document.getElementById("console") ?? document.body);
+const token = tokenOfLink();
+void (token === null ? identify() : signIn(token));

@@ -1,0 +1,91 @@
+// Whether units arrive as dealt, and how the experiment is set up.
+import type { Experiment, Results } from "../../api";
+import { variantOrder } from "../../api";
+import { Swatch, Tick, Time } from "../../parts/marks";
+import { NB, grouped, percent, said } from "../../words/numbers";
+import { unitNoun } from "../../words/split";
+import { chance } from "../../words/verdict";
+
+export function SampleRatio({ of, results }: { of: Experiment; results: Results }) {
+  const { sample_ratio: ratio } = results;
+  const noun = unitNoun(of.unit);
+  const all = (counts: Record<string, number>) => Object.values(counts).reduce((sum, each) => sum + each, 0);
+  const [expected, observed] = [all(ratio.expected), all(ratio.observed)];
+  const part = (count: number | undefined, sum: number) => said(percent(sum > 0 ? (count ?? 0) / sum : null));
+  const cap = noun.many.charAt(0).toUpperCase() + noun.many.slice(1);
+  return (
+    <section class="sub" aria-labelledby="sr">
+      <header><h2 id="sr">Sample ratio</h2></header>
+      {ratio.verdict === "ok" ? (
+        <p><Tick><b>{cap} arrive as dealt</b> <span class="q">(p = {chance(ratio.p_value)}; alarm below {ratio.threshold})</span></Tick></p>
+      ) : (
+        <p><b class="waits">{cap} do not arrive as dealt.</b> <span class="q">p = {chance(ratio.p_value)}, alarm below {ratio.threshold}. Something loses its requests before they are counted; verdicts are withheld.</span></p>
+      )}
+      <table class="ratio">
+        <thead><tr><th scope="col"><span class="sr">variant</span></th><th scope="col" class="num">dealt</th><th scope="col" class="num">arrived</th><th scope="col" class="num">{noun.many}</th></tr></thead>
+        <tbody>
+          {results.order.map((name, at) => (
+            <tr key={name}>
+              <td><Swatch at={at} name={name} /></td>
+              <td class="num q">{part(ratio.expected[name], expected)}</td>
+              <td class="num">{part(ratio.observed[name], observed)}</td>
+              <td class="num q">{grouped(ratio.observed[name] ?? 0)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="s qq more">Assigned p = {chance(ratio.assigned)}, served p = {chance(ratio.served)}, feedback p = {chance(ratio.feedback)}.{ratio.closed ? ` The sample is full; it stands as it was.` : ""}</p>
+    </section>
+  );
+}
+
+function FromFile({ of }: { of: Experiment }) {
+  const order = variantOrder(of);
+  return (
+    <details>
+      <summary>file and live differ</summary>
+      <table class="ratio">
+        <thead><tr><th scope="col"><span class="sr">variant</span></th><th scope="col" class="num">file</th><th scope="col" class="num">live</th></tr></thead>
+        <tbody>
+          {order.map((name, at) => <tr key={name}><td><Swatch at={at} name={name} /></td><td class="num q">{of.file_weights[name] ?? "–"}</td><td class="num">{of.variants[name]?.weight ?? "–"}</td></tr>)}
+        </tbody>
+      </table>
+    </details>
+  );
+}
+
+export function Settings({ of }: { of: Experiment }) {
+  const order = variantOrder(of);
+  return (
+    <section class="sub settings" aria-labelledby="h-set">
+      <header><h2 id="h-set">Settings</h2></header>
+      <dl class="facts">
+        <dt>owner</dt><dd>{of.owner === "file" ? "the file; it refuses live changes" : "api"}{of.differs_from_file && of.owner !== "file" && <FromFile of={of} />}</dd>
+        <dt>unit</dt><dd>{of.unit.map((unit, at) => <>{at > 0 && ", else "}<code key={unit}>{unit}</code></>)}</dd>
+        <dt>if a variant fails</dt><dd>{of.on_failure === "fallback" ? `${of.control} serves instead` : "its requests fail"}</dd>
+        {of.layer && <><dt>layer</dt><dd>{of.layer.name}, {of.layer.percent}{NB}%</dd></>}
+        {(of.targets ?? []).length > 0 && (
+          <>
+            <dt>targets</dt>
+            <dd>{(of.targets ?? []).map((target, at) => <div key={at}><code>{condition(target.when)}</code> → <Swatch at={order.indexOf(target.variant)} name={target.variant} /></div>)}</dd>
+          </>
+        )}
+        <dt>changed</dt><dd>{of.changed_by}, <Time exact at={of.changed_at} /></dd>
+      </dl>
+    </section>
+  );
+}
+
+/** `x-team: research`, of `{"header":{"name":"x-team","value":"research"}}`. */
+export function condition(when: unknown): string {
+  if (typeof when !== "object" || when === null) return String(when);
+  return Object.entries(when as Record<string, unknown>)
+    .map(([kind, value]) => {
+      if (typeof value === "object" && value !== null && "name" in value) {
+        const named = value as { name: string; value?: string };
+        return `${named.name}${named.value === undefined ? "" : `: ${named.value}`}`;
+      }
+      return `${kind} ${Array.isArray(value) ? value.join(", ") : String(value)}`;
+    })
+    .join(", ");
+}

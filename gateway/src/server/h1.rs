@@ -1,0 +1,206 @@
+//! HTTP/1.1 with a client: our own, on the scanner that looks at every byte anyway.
+//!
+//! One task a connection and a straight loop: read a head, let the request path answer it, write the
+//! answer. The request is polled inside the connection's own task, so there is no channel, no second
+//! task and no wake-up between a socket and its request. Cancelling is dropping: when the client
+//! leaves, the request is dropped, and with it its connection to a backend (F10).
+//!
+//! A head is taken only when it is whole and beyond doubt (`policies::framing`). What is not is
+//! answered, logged and counted on the ordinary path (`request::refuse`), in its turn when requests are
+//! pipelined.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Response;
+use policies::framing::Marks;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::body::ClientBody;
+use crate::request::{self, ResponseBody};
+use crate::server::conn::{Conn, Kick};
+use crate::server::h1::answer::{Answer, Step};
+use crate::server::h1::head::Names;
+use crate::server::h1::wire::{Asked, Next, Wire};
+use crate::server::http::{ClientStream, begin, caught, closed, internal_error};
+use crate::telemetry::counters::Closed;
+use crate::worker::Worker;
+
+mod wire;
+mod head;
+mod answer;
+mod body;
+mod out;
+
+pub use body::RequestBody;
+
+/// Bytes of a refused body that are read after the answer, and for how long (T03): a close with
+/// unread bytes would reset the connection and could destroy the answer on its way.
+const LINGER_BYTES: usize = 64 << 10;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// As HTTP ends a connection.
+    Normal,
+    /// The client left, or did not do its part.
+    Failed,
+    /// An answer whose end only the close can tell broke off: nobody may take that for the end (F03).
+    Cut,
+    /// Both sides switched protocols.
+    Upgraded,
+}
+
+/// What the connections of a worker use in turn, so that idle ones hold nothing.
+#[derive(Debug, Default)]
+pub struct Spare {
+    names: Names,
+    marks: Marks,
+    room: Vec<u8>,
+}
+
+/// Room that is larger than this is not kept.
+const MOST_ROOM: usize = 32 << 10;
+
+impl Spare {
+    fn keep_room(&mut self, room: Vec<u8>) {
+        if room.capacity() <= MOST_ROOM {
+            self.room = room;
+        }
+    }
+}
+
+/// Serves HTTP/1.1 and HTTP/1.0 until the connection ends; why it did.
+pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -> Closed {
+    let wire = Wire::new(Rc::clone(conn), stream, &worker.snapshot().limits);
+    let wire = Rc::new(RefCell::new(wire));
+    let end = {
+        let mut exchanges = pin!(exchanges(worker, conn, &wire));
+        std::future::poll_fn(|cx| {
+            conn.set_waker(cx.waker());
+            caught(worker, || exchanges.as_mut().poll(cx))
+        })
+        .await
+    };
+    let Some(end) = end else {
+        // Its state is not to be trusted any more.
+        conn.panicked.set(true);
+        return Closed::Error;
+    };
+    // Whoever still holds a body of this connection finds it ended.
+    let Some((stream, sent)) = wire.borrow_mut().take_stream() else { return Closed::Error };
+    let tunnel = conn.upgrade.take();
+    if end == End::Upgraded
+        && let Some(tunnel) = tunnel
+    {
+        Box::pin(tunnel.run(stream, sent)).await;
+        return Closed::Normal;
+    }
+    let why = closed(conn, end != End::Normal);
+    if matches!(why, Closed::Stuck | Closed::Abuse) || end == End::Cut {
+        return why;
+    }
+    Box::pin(linger(stream)).await;
+    why
+}
+
+/// One request after the other.
+async fn exchanges(worker: &Rc<Worker>, conn: &Rc<Conn>, wire: &Rc<RefCell<Wire>>) -> End {
+    loop {
+        let next = std::future::poll_fn(|cx| wire.borrow_mut().poll_next(cx, worker)).await;
+        let head = match next {
+            Next::End(end) => return end,
+            Next::Refused(why) => Err(why),
+            Next::Head(count) => wire.borrow_mut().take_head(count, worker),
+        };
+        let cx = begin(worker, conn);
+        // Boxed, so that an idle connection holds no room for a request; and made in place: nesting it
+        // in another future would move all of it once more.
+        let (request, asked): (Request, _) = match head {
+            Ok((head, asked)) => {
+                let body = if wire.borrow().in_body() {
+                    ClientBody::H1(RequestBody::new(wire))
+                } else {
+                    ClientBody::None
+                };
+                (Box::pin(request::handle(cx, head, body)), asked)
+            }
+            Err(why) => (Box::pin(request::refuse(cx, why)), Asked::nothing()),
+        };
+        let handling = Handling { worker, request };
+        let Some(response) = handled(handling, conn, wire).await else { return End::Failed };
+        let upgraded = conn.upgrade.borrow().is_some();
+        let mut answer = Answer::begin(worker, conn, &mut wire.borrow_mut(), response, asked);
+        let step = std::future::poll_fn(|cx| answer.poll(cx, wire)).await;
+        drop(answer);
+        match step {
+            Step::Whole | Step::Last if upgraded => return End::Upgraded,
+            Step::Whole if wire.borrow_mut().goes_on(worker) => {}
+            Step::Whole => return End::Normal,
+            Step::Last => return End::Normal,
+            Step::Failed => return End::Failed,
+            Step::Cut => return End::Cut,
+        }
+    }
+}
+
+type Request = Pin<Box<dyn Future<Output = Response<ResponseBody>>>>;
+
+/// A request under way.
+struct Handling<'a> {
+    worker: &'a Worker,
+    request: Request,
+}
+
+impl Handling<'_> {
+    /// A panic ends this request alone, not the process (F27): its record writes itself while it
+    /// unwinds.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
+        caught(self.worker, || self.request.as_mut().poll(cx))
+            .map(|answer| answer.unwrap_or_else(internal_error))
+    }
+}
+
+/// What the request path answers; `None` if the client left meanwhile.
+async fn handled(
+    mut handling: Handling<'_>,
+    conn: &Conn,
+    wire: &RefCell<Wire>,
+) -> Option<Response<ResponseBody>> {
+    std::future::poll_fn(|cx| {
+        if matches!(conn.kick.get(), Some(Kick::Stuck | Kick::Abuse)) {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(response) = handling.poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        if wire.borrow_mut().has_left(cx) {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Ends our side, then reads a little of what the client still sends.
+async fn linger(mut stream: ClientStream) {
+    let reading = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut scrap = [0; 4096];
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            match stream.read(&mut scrap).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => total += count,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, reading).await;
+}

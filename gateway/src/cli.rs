@@ -84,8 +84,12 @@ enum Command {
     )]
     Top(TopArgs),
     /// Show an experiment's split, or change it
-    #[command(after_help = "Weights are relative; a variant that is not named keeps its weight, \
-                            and 0 drains it.\nThe answer comes when the change is in force.")]
+    #[command(
+        after_help = "Without weights, on a terminal: the split is shown, and keys move it. Nothing is \
+                            changed before Enter confirms it.\nWeights are relative; a variant that is not \
+                            named keeps its weight, and 0 drains it.\nThe answer comes when the change is in \
+                            force."
+    )]
     Split(SplitArgs),
     /// Every revision of an experiment, newest first
     History {
@@ -315,6 +319,9 @@ struct SplitArgs {
     /// Why, for the history
     #[arg(long, value_name = "TEXT", requires = "weights")]
     reason: Option<String>,
+    /// Show it and end, on a terminal too
+    #[arg(long, conflicts_with = "weights")]
+    show: bool,
     #[command(flatten)]
     gateway: Connection,
     #[command(flatten)]
@@ -436,7 +443,12 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             let change = split::Change { experiment: &args.experiment, reason: args.reason };
             let client = args.gateway.client()?;
             if weights.is_empty() {
-                return split::show(&client, &args.experiment, args.output.json, console);
+                let how = match (args.output.json, args.show) {
+                    (true, _) => split::Show::Json,
+                    (false, true) => split::Show::Only,
+                    (false, false) => split::Show::AndEdit,
+                };
+                return split::show(&client, &args.experiment, how, console);
             }
             split::set(&client, change, &weights, args.output.json, console)
         }

@@ -13,9 +13,6 @@ use super::words::clean;
 /// Erases from the cursor to the end of the line.
 const ERASE_LINE: &str = "\x1b[K";
 
-/// Columns when nobody can tell; lines of output that goes to a file are never cut.
-const UNKNOWN_WIDTH: usize = 100;
-
 /// What a piece of text wants to say with its looks. Few, on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -58,7 +55,8 @@ impl Paint {
             Tone::Good => "32",
             Tone::Warn => "33",
             Tone::Bad => "31",
-            Tone::First => "34",
+            // Bright: on black, many terminals' blue cannot be read.
+            Tone::First => "94",
             Tone::Second => "36",
             Tone::Third => "35",
         };
@@ -164,7 +162,7 @@ impl Console {
 
     /// Columns that may be filled; no bound if nobody watches.
     pub(crate) fn width(&self) -> usize {
-        if self.out_is_terminal { terminal_width() } else { usize::MAX }
+        if self.out_is_terminal { super::terminal::size().0 } else { usize::MAX }
     }
 
     /// Prints to stdout, with an end of line if `text` has none.
@@ -249,7 +247,8 @@ impl Console {
         for line in lines {
             frame.push_str(line);
             frame.push_str(ERASE_LINE);
-            frame.push('\n');
+            // Also where the terminal does not go back to the first column by itself.
+            frame.push_str("\r\n");
         }
         // A shorter picture than the last leaves nothing of it behind.
         frame.push_str("\x1b[J\x1b[?7h");
@@ -259,11 +258,16 @@ impl Console {
 
     /// Prints `text` above the picture, which the next [`draw`](Self::draw) draws again below it.
     pub(crate) fn print_above(&mut self, text: &str) {
+        self.erase();
+        self.print(text);
+    }
+
+    /// Takes the picture away.
+    pub(crate) fn erase(&mut self) {
         if self.picture > 0 {
             let up = std::mem::take(&mut self.picture);
             put(&mut self.out, &format!("\x1b[{up}A\r\x1b[J\x1b[?25h"));
         }
-        self.print(text);
     }
 
     /// Leaves the last picture standing, and gives the cursor back.
@@ -301,18 +305,6 @@ fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// Columns of the terminal, at most one too few.
-///
-/// clap asks the terminal already, to wrap its help. So a text of one-letter words is wrapped, and
-/// the longest line tells: cheaper than another dependency, and without `unsafe`.
-fn terminal_width() -> usize {
-    let words = "x ".repeat(300);
-    let mut probe =
-        clap::Command::new("x").max_term_width(400).help_template("{about}").about(words);
-    let help = probe.render_help().to_string();
-    help.lines().map(|line| line.trim_end().len()).max().unwrap_or(UNKNOWN_WIDTH).max(40)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,10 +327,5 @@ mod tests {
         };
         assert!(with("", "en_GB.UTF-8") && with("C.utf8", "C"));
         assert!(!with("C", "en_GB.UTF-8") && !with("", ""));
-    }
-
-    #[test]
-    fn the_width_of_a_terminal_is_a_sensible_number() {
-        assert!((40..=400).contains(&terminal_width()), "{}", terminal_width());
     }
 }

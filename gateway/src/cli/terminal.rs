@@ -75,6 +75,14 @@ fn give_back() {
     let _ = terminal::disable_raw_mode();
 }
 
+/// Columns and rows of the terminal; those of an ordinary one if it does not say.
+pub(crate) fn size() -> (usize, usize) {
+    match terminal::size() {
+        Ok((width, height)) if width > 0 && height > 0 => (width.into(), height.into()),
+        Ok(_) | Err(_) => (80, 24),
+    }
+}
+
 /// What comes from whoever sits there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {

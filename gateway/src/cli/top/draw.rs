@@ -154,9 +154,12 @@ fn figures(scene: &Scene<'_>, width: u16) -> Line<'static> {
     let mut parts = vec![
         Span::raw(format!("{} requests/s", words::per_second(rate))),
         Span::styled(failed_text, failed_style),
-        Span::raw(format!("{} rejected/s", words::per_second(gateway.rejected))),
-        Span::raw(format!("{} in flight", words::count(gateway.in_flight))),
     ];
+    // Where there is little room, only if there is something to tell.
+    if width >= NARROW || gateway.rejected > 0.0 {
+        parts.push(Span::raw(format!("{} rejected/s", words::per_second(gateway.rejected))));
+    }
+    parts.push(Span::raw(format!("{} in flight", words::count(gateway.in_flight))));
     if width >= 90 {
         let connections = match gateway.connections {
             1 => "1 connection".to_owned(),
@@ -165,20 +168,31 @@ fn figures(scene: &Scene<'_>, width: u16) -> Line<'static> {
         parts.push(Span::raw(connections));
         parts.push(Span::raw(format!("generation {}", gateway.generation)));
     }
-    joined(parts, scene)
+    joined(parts, width, scene).into_iter().next().unwrap_or_default()
 }
 
-/// `parts` with a sign between them, dimmed if they are of the past.
-fn joined(parts: Vec<Span<'static>>, scene: &Scene<'_>) -> Line<'static> {
-    let mut spans = Vec::new();
+/// Narrower windows are spared blanks.
+const NARROW: u16 = 72;
+
+/// `parts` with a sign between them, in as many lines as they need, dimmed if they are of the past.
+fn joined(parts: Vec<Span<'static>>, width: u16, scene: &Scene<'_>) -> Vec<Line<'static>> {
+    let dot = scene.look.dot();
+    let dot = if width >= NARROW { format!("  {dot}  ") } else { format!(" {dot} ") };
+    let mut lines: Vec<Line<'static>> = Vec::new();
     for part in parts {
-        if !spans.is_empty() {
-            spans.push(Span::styled(format!("  {}  ", scene.look.dot()), scene.look.dim()));
+        let wide = dot.chars().count() + part.width();
+        match lines.last_mut() {
+            Some(line) if line.width() + wide <= width.into() => {
+                line.push_span(Span::styled(dot.clone(), scene.look.dim()));
+                line.push_span(part);
+            }
+            Some(_) | None => lines.push(Line::from(part)),
         }
-        spans.push(part);
     }
-    let line = Line::from(spans);
-    if scene.is_old() { line.style(scene.look.dim()) } else { line }
+    let old = |line: Line<'static>| {
+        if scene.is_old() { line.style(scene.look.dim()) } else { line }
+    };
+    lines.into_iter().map(old).collect()
 }
 
 /// The one thing that somebody should know. The place is always there.
@@ -195,7 +209,8 @@ fn note(scene: &Scene<'_>, width: u16) -> Line<'static> {
             ),
         };
         text.push_str(&match again {
-            Some(0) | None => " Trying again.".to_owned(),
+            None => " The gateway says nothing.".to_owned(),
+            Some(0) => " Trying again.".to_owned(),
             Some(seconds) => format!(" Trying again in {seconds} s."),
         });
         if let Some(why) = why {
@@ -235,38 +250,46 @@ fn footer(scene: &Scene<'_>, view: &View, width: u16) -> Line<'static> {
         ]);
     }
     let is_list = matches!(view.page(), Page::Everything | Page::Route(_));
-    let mut keys: Vec<(&str, String)> = Vec::new();
-    let arrows = if look.fine { "↑↓" } else { "Up Down" };
+    let is_wide = width >= 90;
+    // Each with how soon it gives way where there is no room for all.
+    let mut keys: Vec<(u8, &str, String)> = Vec::new();
     if !matches!(view.page(), Page::Variant(..)) {
-        keys.push((arrows, "pick".into()));
-        keys.push(("Enter", "open".into()));
+        keys.push((8, if look.fine { "↑↓" } else { "Up Down" }, "pick".into()));
+        keys.push((2, "Enter", "open".into()));
     }
     if !matches!(view.page(), Page::Everything) {
-        keys.push(("Esc", "back".into()));
+        keys.push((2, "Esc", "back".into()));
     }
-    if is_list && width >= 90 {
-        keys.push(("s", format!("sorted {}", view.sort.words())));
-    } else if is_list {
-        keys.push(("s", "sort".into()));
+    if is_list {
+        let sorted = format!("sorted {}", view.sort.words());
+        keys.push((5, "s", if is_wide { sorted } else { "sort".into() }));
     }
     if !matches!(view.page(), Page::Variant(..)) {
-        keys.push(("m", said::measure(view.measure).into()));
+        keys.push((6, "m", said::measure(view.measure).into()));
     }
     if is_list {
         let filter = match view.filter.is_empty() {
             true => "filter".to_owned(),
             false => format!("filter \"{}\"", words::cut(&view.filter, 12)),
         };
-        keys.push(("/", filter));
+        keys.push((4, "/", filter));
     }
-    keys.push(("p", if scene.is_paused { "go on" } else { "pause" }.into()));
-    keys.push(("?", "help".into()));
-    keys.push(("q", "quit".into()));
-    let gap = if width >= 90 { "   " } else { "  " };
+    keys.push((3, "p", if scene.is_paused { "go on" } else { "pause" }.into()));
+    keys.push((1, "?", "help".into()));
+    keys.push((0, "q", "quit".into()));
+    let gap = if is_wide { 3 } else { 2 };
+    let wide = |keys: &[(u8, &str, String)]| -> usize {
+        keys.iter().map(|(_, key, does)| key.chars().count() + 1 + does.chars().count() + gap).sum()
+    };
+    while wide(&keys) > usize::from(width) + gap
+        && let Some(least) = (0..keys.len()).max_by_key(|at| keys[*at].0)
+    {
+        keys.remove(least);
+    }
     let mut spans = Vec::new();
-    for (key, does) in keys {
+    for (_, key, does) in keys {
         if !spans.is_empty() {
-            spans.push(Span::raw(gap));
+            spans.push(Span::raw(" ".repeat(gap)));
         }
         spans.push(Span::styled(key.to_owned(), look.head()));
         spans.push(Span::styled(format!(" {does}"), look.dim()));
@@ -299,7 +322,7 @@ fn changes(scene: &Scene<'_>, only: Option<&str>, room: usize, width: u16) -> Ve
         only.is_none_or(|experiment| news.experiment.as_deref() == Some(experiment))
     });
     let mut lines = vec![Line::from(Span::styled("changes", look.head()))];
-    for news in of.take(room.saturating_sub(1)) {
+    for news in said::told(of).into_iter().take(room.saturating_sub(1)) {
         let when = said::ago(scene.now, news.at);
         let text = look.plain(&said::news(news));
         let text = words::cut(&text, usize::from(width).saturating_sub(14)).into_owned();

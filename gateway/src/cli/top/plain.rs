@@ -51,7 +51,7 @@ pub(super) fn screen(seen: &Seen, width: usize, paint: Paint) -> String {
     }
     text.push_str(&paint.paint(
         Tone::Dim,
-        "over the last 10 s, never across a revision; arrived: part of the experiment's requests",
+        "\nover the last 10 s, never across a revision; arrived: part of the experiment's requests",
     ));
     text
 }
@@ -83,7 +83,7 @@ fn cells(seen: &Seen, row: &Row<'_>) -> Vec<Cell> {
             cells
         }
         Row::Experiment(of) => {
-            let (state, _) = said::state(of);
+            let (state, _) = said::doing(of);
             let mut cells = vec![Cell::from(format!("  {}@{}", of.name, of.revision))];
             cells.extend(std::iter::repeat_with(blank).take(8));
             cells.push(Cell::from(state));

@@ -38,6 +38,7 @@ pub(super) fn measure(measure: Measure) -> &'static str {
 /// A number of a measure, with its unit.
 pub(super) fn amount(measure: Measure, value: f64) -> String {
     match measure {
+        Measure::Rate if value >= 10.0 => format!("{value:.0} requests/s"),
         Measure::Rate => format!("{} requests/s", words::per_second(value)),
         Measure::Failed => words::share(value),
         Measure::P95 => words::latency(value),
@@ -64,17 +65,30 @@ pub(super) fn ramp(ramp: &Ramp) -> (String, Weight) {
     (format!("{step}, {name} at {share}, {word}"), weight)
 }
 
-/// What an experiment does, beside its name.
+/// Whether it decides.
 pub(super) fn state(experiment: &Experiment) -> (String, Weight) {
-    let ramp = experiment.ramp.as_ref().map(ramp);
-    match (&*experiment.state, ramp) {
-        ("running", None) => ("running".to_owned(), Weight::Plain),
-        ("running", Some((said, weight))) => (format!("running; ramp: {said}"), weight),
-        ("stopped", _) => {
-            ("stopped: all traffic goes to the route's backend".to_owned(), Weight::Wait)
-        }
-        (other, _) => (words::clean(other).into_owned(), Weight::Wait),
+    match &*experiment.state {
+        "running" => ("running".to_owned(), Weight::Plain),
+        "stopped" => ("stopped: all traffic goes to the route's backend".to_owned(), Weight::Wait),
+        other => (words::clean(other).into_owned(), Weight::Wait),
     }
+}
+
+/// What an experiment does, beside its name: its state, or more.
+pub(super) fn doing(experiment: &Experiment) -> (String, Weight) {
+    let Some(of) = experiment.ramp.as_ref().filter(|_| experiment.state == "running") else {
+        return state(experiment);
+    };
+    let (said, weight) = ramp(of);
+    match is_under_way(of) {
+        true => (format!("ramp: {said}"), weight),
+        false => (format!("running; {said}"), weight),
+    }
+}
+
+/// Whether a ramp still moves shares, or may again.
+pub(super) fn is_under_way(ramp: &Ramp) -> bool {
+    matches!(&*ramp.state, "running" | "holding" | "paused")
 }
 
 /// What needs somebody, the worst first.
@@ -130,6 +144,19 @@ pub(super) fn news(of: &News) -> String {
     text
 }
 
+/// What of `all` is told by itself: a decision of a ramp comes with the revision that it made, and that
+/// names it as its reason.
+pub(super) fn told<'a>(all: impl Iterator<Item = &'a News> + Clone) -> Vec<&'a News> {
+    let is_reason_of = |of: &News, other: &News| {
+        other.revision.is_some()
+            && other.experiment == of.experiment
+            && (other.at - of.at).abs() <= 1
+            && other.reason.as_ref().is_some_and(|reason| reason.starts_with(&of.words))
+    };
+    let again = all.clone();
+    all.filter(|of| !again.clone().any(|other| is_reason_of(of, other))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::frame::Backend;
@@ -154,6 +181,25 @@ mod tests {
         );
         assert_eq!(ramp_at("running", 5).0, "verification, canary at 5 %, running");
         assert_eq!(ramp_at("rolled_back", 2), ("canary was rolled back".into(), Weight::Harm));
+    }
+
+    #[test]
+    fn a_decision_and_its_revision_are_one_piece_of_news() {
+        let news = |at: i64, words: &str, revision: Option<u64>, reason: Option<&str>| News {
+            at,
+            experiment: Some("int8".into()),
+            revision,
+            by: "ramp".into(),
+            reason: reason.map(str::to_owned),
+            words: words.into(),
+        };
+        let all = [
+            news(11, "ramp started: canary at 5 %", None, Some("weir demo")),
+            news(10, "canary 0 → 5 %", Some(2), Some("ramp started: canary at 5 %: weir demo")),
+            news(5, "the ramp is paused", None, None),
+        ];
+        let told: Vec<&str> = told(all.iter()).into_iter().map(|news| &*news.words).collect();
+        assert_eq!(told, ["canary 0 → 5 %", "the ramp is paused"]);
     }
 
     #[test]

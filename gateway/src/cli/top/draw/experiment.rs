@@ -16,7 +16,7 @@ use super::columns::Columns;
 use super::{Scene, changes, page_rows, put, table};
 use crate::cli::console::Paint;
 use crate::cli::ramp::screen as ramp;
-use crate::cli::{reading, words};
+use crate::cli::{reading, split, words};
 
 /// Columns of text at the end of a picture, for whose it is and its newest number.
 const LABEL: usize = 34;
@@ -52,7 +52,7 @@ pub(super) fn draw(
         lines.push(table::line(row, &columns, view.measure, scene, scales));
     }
     let height = usize::from(area.height);
-    let mut sections = vec![verdicts(experiment, detail, scene)];
+    let mut sections = vec![verdicts(experiment, detail, width, scene)];
     sections.extend(of_ramp(experiment, detail, width, scene));
     for section in sections {
         // What does not fit whole is cut at its end, but not to a heading alone.
@@ -119,7 +119,7 @@ fn heading(of: &Experiment, detail: Option<&Detail>, scene: &Scene<'_>) -> Line<
 /// The split: each variant as wide as its share, and nobody who has one without a column.
 fn bar(of: &Experiment, width: usize, scene: &Scene<'_>) -> Line<'static> {
     let shares: Vec<f64> = of.variants.iter().map(|of| of.share).collect();
-    let columns = crate::cli::split::bar::columns(&shares, width);
+    let columns = split::bar::columns(&shares, width);
     let parts = columns.into_iter().enumerate().map(|(at, wide)| {
         let fill = scene.look.fill(at).to_string().repeat(wide);
         Span::styled(fill, scene.look.hue(at))
@@ -128,7 +128,12 @@ fn bar(of: &Experiment, width: usize, scene: &Scene<'_>) -> Line<'static> {
 }
 
 /// A line for each variant that is judged, and one for how requests arrive.
-fn verdicts(of: &Experiment, detail: Option<&Detail>, scene: &Scene<'_>) -> Vec<Line<'static>> {
+fn verdicts(
+    of: &Experiment,
+    detail: Option<&Detail>,
+    width: usize,
+    scene: &Scene<'_>,
+) -> Vec<Line<'static>> {
     let look = scene.look;
     let Some(results) = detail.and_then(|detail| detail.results.as_ref()) else {
         let text = match detail.and_then(|detail| detail.why.as_ref()) {
@@ -144,17 +149,25 @@ fn verdicts(of: &Experiment, detail: Option<&Detail>, scene: &Scene<'_>) -> Vec<
     ])];
     let ratio = results.get("sample_ratio");
     let is_mismatch = ratio.and_then(|ratio| reading::text(ratio, "verdict")) == Some("mismatch");
-    let what = reading::text(results, "counts").unwrap_or("requests");
+    // What is dealt, by its name: nobody speaks of units.
+    let described = detail.and_then(|detail| detail.described.as_ref());
+    let units = described.map_or_else(Vec::new, |described| reading::texts(described, "unit"));
+    let is_units = reading::text(results, "counts") == Some("units");
+    let what = if is_units { split::nouns(&units) } else { "requests" };
     let p = ratio.and_then(|ratio| reading::number(ratio, "p_value"));
     let p = p.map_or_else(String::new, |p| match p < 0.0001 {
         true => " (p below 0.0001)".to_owned(),
+        false if p > 0.995 => " (p = 1)".to_owned(),
         false => format!(" (p = {p:.2})"),
     });
     if is_mismatch {
         let text = format!(
-            "! {what} do not arrive as dealt{p}. Verdicts are withheld until it is found why."
+            "! {} do not arrive as dealt{p}. Verdicts are withheld until it is found why.",
+            capital(what)
         );
-        lines.push(Line::from(Span::styled(text, look.wait())));
+        for text in words::wrapped(&text, width) {
+            lines.push(Line::from(Span::styled(text, look.wait())));
+        }
         return lines;
     }
     for (at, variant) in of.variants.iter().enumerate().skip(1) {
@@ -163,22 +176,45 @@ fn verdicts(of: &Experiment, detail: Option<&Detail>, scene: &Scene<'_>) -> Vec<
         let said = found.and_then(|found| reading::text(found, "words"));
         let said =
             said.map_or_else(|| format!("nothing is known of {} yet", variant.name), str::to_owned);
-        let (sign, word, style) = sign(verdict, scene);
-        lines.push(Line::from(vec![
-            Span::styled(format!("{} ", look.swatch(false)), look.hue(at)),
-            Span::styled(format!("{sign} {word}: "), style),
-            Span::raw(look.plain(&said)),
-        ]));
+        let swatch = Span::styled(format!("{} ", look.swatch(false)), look.hue(at));
+        lines.extend(verdict_lines(Some(swatch), verdict, &said, width, scene));
     }
-    lines.push(Line::from(Span::styled(format!("{what} arrive as dealt{p}"), look.dim())));
+    let text = format!("{} arrive as dealt{p}", capital(what));
+    lines.push(Line::from(Span::styled(text, look.dim())));
     lines
 }
 
-/// Sign, word and looks of a verdict: harm alone has a colour.
-pub(super) fn sign(
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Sign, word and sentence of a verdict, in as many lines as they need.
+pub(super) fn verdict_lines(
+    swatch: Option<Span<'static>>,
     verdict: Option<&str>,
+    said: &str,
+    width: usize,
     scene: &Scene<'_>,
-) -> (&'static str, &'static str, Style) {
+) -> Vec<Line<'static>> {
+    let (sign, word, style) = sign(verdict, scene);
+    let said = scene.look.plain(said);
+    // Not "too early: too early to say".
+    let head = match said.starts_with(word) {
+        true => format!("{sign} "),
+        false => format!("{sign} {word}: "),
+    };
+    let mut first: Vec<Span<'static>> = swatch.into_iter().collect();
+    first.push(Span::styled(head, style));
+    let taken: usize = first.iter().map(Span::width).sum();
+    let mut lines = words::wrapped(&said, width.saturating_sub(taken).max(10)).into_iter();
+    first.push(Span::raw(lines.next().unwrap_or_default()));
+    let rest = lines.map(|text| Line::from(format!("{}{text}", " ".repeat(taken))));
+    std::iter::once(Line::from(first)).chain(rest).collect()
+}
+
+/// Sign, word and looks of a verdict: harm alone has a colour.
+fn sign(verdict: Option<&str>, scene: &Scene<'_>) -> (&'static str, &'static str, Style) {
     let fine = scene.look.fine;
     let of = |good: &'static str, plain: &'static str| if fine { good } else { plain };
     match verdict {
@@ -203,7 +239,7 @@ fn of_ramp(
         Span::styled(standing, scene.style(weight)),
     ];
     let ramp = detail.and_then(|detail| detail.ramp.as_ref());
-    let is_under_way = matches!(&*now.state, "running" | "holding" | "paused");
+    let is_under_way = said::is_under_way(now);
     let mut lines = Vec::new();
     if let Some(ramp) = ramp.filter(|_| is_under_way) {
         let rest = ramp::until_next(ramp, &now.state);
@@ -249,8 +285,9 @@ fn chart(
     ])];
     for (at, variant) in of.variants.iter().enumerate() {
         let values = scene.seen.values(&whose(&variant.name), columns, measure);
-        let now = values.iter().rev().flatten().next();
-        let now = now.map_or_else(|| "–".to_owned(), |now| said::amount(measure, *now));
+        // What was is not what is: nothing now is nothing.
+        let now = values.last().copied().flatten();
+        let now = now.map_or_else(|| "–".to_owned(), |now| said::amount(measure, now));
         let name = words::cut(&variant.name, LABEL - 18).into_owned();
         lines.push(Line::from(vec![
             Span::styled(spark::line(&values, top, look.fine), look.hue(at)),

@@ -7,11 +7,11 @@ use ratatui::text::{Line, Span};
 
 use super::super::frame::{Experiment, Numbers};
 use super::super::past::{Measure, PLACES, STEP, Window};
-use super::super::rows::Row;
+use super::super::rows::{self, Row};
 use super::super::said::{self, Weight};
 use super::super::seen::{Seen, Whose};
 use super::super::spark::{self, Scales};
-use super::super::view::{Page, View};
+use super::super::view::{Page, Sort, View};
 use super::columns::{Column, Columns};
 use super::{Scene, changes, is_harm, page_rows, put, put_right};
 use crate::cli::words;
@@ -35,11 +35,13 @@ pub(super) fn draw(
     };
     let room = height - below;
     let top = view.top(&rows, room.saturating_sub(1));
-    let columns = Columns::of(usize::from(area.width), longest(&rows));
-    let title = match view.page() {
-        Page::Route(_) => "experiment, variant",
-        _ => "route, experiment, variant",
+    let title = match area.width {
+        100.. => "route, experiment, variant",
+        _ => "name",
     };
+    // Of all there are, so that a filter moves no column.
+    let all = rows::rows(scene.seen, &Page::Everything, Sort::Written, "");
+    let columns = Columns::of(usize::from(area.width), longest(&all).max(title.len()));
     put(buffer, area, &heading(title, &columns, view.measure, scene));
     let picked = view.picked(&rows);
     for (index, row) in rows.iter().enumerate().skip(top).take(room.saturating_sub(1)) {
@@ -111,9 +113,11 @@ pub(super) fn heading(
         let seconds = i64::try_from(columns.spark).unwrap_or(0) * STEP;
         let span = words::span(seconds.unsigned_abs());
         let full = format!("{}, last {span}", said::measure(measure));
-        let short = said::measure(measure).to_owned();
-        let said = if full.chars().count() <= columns.spark { full } else { short };
-        text.push_str(&format!("  {}", padded(&said, columns.spark, true)));
+        let short = if measure == Measure::Rate { "req/s" } else { said::measure(measure) };
+        let fits = |text: &str| text.chars().count() <= columns.spark;
+        let said = [full.as_str(), said::measure(measure)].into_iter().find(|text| fits(text));
+        let said = said.unwrap_or(short);
+        text.push_str(&format!("  {}", padded(said, columns.spark, true)));
     }
     Line::from(Span::styled(text, scene.look.dim()))
 }
@@ -176,11 +180,11 @@ pub(super) fn line(
             spans.extend(drawn.into_iter().map(|span| span.patch_style(look.hue(*at))));
             Line::from(spans)
         }
-        Row::Shadow(of) => {
-            let whose = Whose::Shadow(of.name.clone());
+        Row::Shadow(shadow) => {
+            let whose = Whose::Shadow(shadow.name.clone());
             let sign = format!("{} ", look.swatch(true));
             let room = columns.name.saturating_sub(2);
-            let name = words::cut(&of.name, room).into_owned();
+            let name = words::cut(&shadow.name, room).into_owned();
             let left = room.saturating_sub(name.chars().count());
             let mark = if left >= SHADOW.len() { SHADOW } else { "" };
             let mut spans = vec![
@@ -188,10 +192,10 @@ pub(super) fn line(
                 Span::raw(name),
                 Span::styled(format!("{mark:<left$}"), look.dim()),
             ];
-            let of = Numbers { rate: of.rate, failed: of.failed, ..Numbers::default() };
-            spans.extend(numbers(columns, &of, seen.window(&whose), None, scene));
+            let now = Numbers { rate: shadow.rate, failed: shadow.failed, ..Numbers::default() };
+            spans.extend(numbers(columns, &now, seen.window(&whose), None, scene));
             if measure != Measure::P95 {
-                let group = format!("shadow {}", row_name(row));
+                let group = format!("shadow {}", shadow.name);
                 let drawn =
                     picture(columns, measure, &whose, &[&whose], &group, seen, scales, scene);
                 spans.extend(drawn);
@@ -202,21 +206,13 @@ pub(super) fn line(
     line.style(old)
 }
 
-fn row_name(row: &Row<'_>) -> String {
-    match row {
-        Row::Shadow(of) => of.name.clone(),
-        Row::Route(of) => of.name.clone(),
-        Row::Experiment(of) | Row::Variant(of, _) => of.name.clone(),
-    }
-}
-
 fn whose(of: &Experiment, at: usize) -> Whose {
     Whose::Variant(of.name.clone(), of.variants[at].name.clone())
 }
 
 /// An experiment has no numbers of its own: its state stands there.
 fn experiment(of: &Experiment, scene: &Scene<'_>) -> Line<'static> {
-    let (state, weight) = said::state(of);
+    let (state, weight) = said::doing(of);
     Line::from(vec![
         Span::raw(format!("  {}", words::clean(&of.name))),
         Span::styled(format!("@{}  ", of.revision), scene.look.dim()),

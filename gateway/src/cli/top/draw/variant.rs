@@ -4,11 +4,12 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::super::frame::Experiment;
 use super::super::past::{Measure, PLACES, STEP};
 use super::super::said;
 use super::super::seen::Whose;
 use super::super::spark::{self, Scales};
-use super::experiment::sign;
+use super::experiment::verdict_lines;
 use super::{Scene, is_harm, joined, put};
 use crate::cli::{reading, results, words};
 
@@ -32,7 +33,7 @@ pub(super) fn draw(
         put(buffer, area, &Line::from(Span::styled(text, scene.look.dim())));
         return;
     };
-    let mut lines = numbers(scene, experiment, of, place);
+    let mut lines = numbers(scene, experiment, of, place, area.width);
     let comparison = comparison(scene, experiment, of, place, width);
     let wanted = comparison.len();
     // Pictures share what is left, if that is enough for all three.
@@ -56,8 +57,9 @@ pub(super) fn draw(
 fn numbers(
     scene: &Scene<'_>,
     experiment: &str,
-    of: &super::super::frame::Experiment,
+    of: &Experiment,
     place: usize,
+    width: u16,
 ) -> Vec<Line<'static>> {
     let look = scene.look;
     let variant = &of.variants[place];
@@ -95,7 +97,10 @@ fn numbers(
     second.push(Span::raw(
         look.plain(&format!("first byte p95 {}", part(variant.first_byte_p95, words::latency))),
     ));
-    vec![head, joined(first, scene), joined(second, scene)]
+    let mut lines = vec![head];
+    lines.extend(joined(first, width, scene));
+    lines.extend(joined(second, width, scene));
+    lines
 }
 
 /// One measure over time, `height` lines high.
@@ -129,7 +134,7 @@ fn chart(
 fn comparison(
     scene: &Scene<'_>,
     experiment: &str,
-    of: &super::super::frame::Experiment,
+    of: &Experiment,
     place: usize,
     width: usize,
 ) -> Vec<Line<'static>> {
@@ -146,12 +151,9 @@ fn comparison(
     let Some(found) = found else {
         return vec![Line::from(Span::styled("verdict: looking", look.dim()))];
     };
-    let (sign, word, style) = sign(reading::text(found, "verdict"), scene);
     let said = reading::text(found, "words").unwrap_or_default();
-    let mut lines = vec![Line::from(vec![
-        Span::styled(format!("{sign} {word}: "), style),
-        Span::raw(look.plain(said)),
-    ])];
+    let verdict = reading::text(found, "verdict");
+    let mut lines = verdict_lines(None, verdict, said, width, scene);
     let table = results::comparison(found, control, look.fine, width);
     for (at, text) in table.into_iter().enumerate() {
         let style = match at {

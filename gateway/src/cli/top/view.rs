@@ -114,6 +114,11 @@ impl View {
         }
     }
 
+    /// Opens `page` from what is looked at.
+    pub(super) fn go(&mut self, page: Page) {
+        self.levels.push(Level::new(page));
+    }
+
     /// What is looked at.
     pub(super) fn page(&self) -> &Page {
         &self.level().page
@@ -246,7 +251,7 @@ impl View {
         }
         // What is picked when one comes back.
         self.pick(rows, |at| at);
-        self.levels.push(Level::new(page));
+        self.go(page);
     }
 
     fn back(&mut self) {

@@ -154,7 +154,7 @@ impl Editor {
                     pieces.push((Tone::Dim, " percent".to_owned()));
                 }
                 _ if draft.live[at] != draft.shares[at] => {
-                    pieces.push((Tone::Bold, format!("  {arrow}  {now:<8}")));
+                    pieces.push((Tone::Bold, format!("  {arrow}  {now}")));
                 }
                 _ if at == 0 => pieces.push((Tone::Dim, "  control".to_owned())),
                 _ => {}
@@ -190,11 +190,10 @@ impl Editor {
             Mode::Shares => {
                 let arrow = (pen.sign("←", "Left"), pen.sign("→", "Right"));
                 let gives = (format!("more to {right}"), format!("more to {left}"));
-                let mut keys = vec![
-                    (arrow.0, &*gives.0),
-                    (arrow.1, &*gives.1),
-                    ("", "by 1 %; Shift or , . by 0.1 %; PgUp PgDn by 10 %"),
-                ];
+                lines.extend(pen.keys(&[(arrow.0, &*gives.0), (arrow.1, &*gives.1)]));
+                let by = "1 % a press, 0.1 % with Shift or by , . and 10 % by PgUp PgDn";
+                lines.extend(pen.sentence(Tone::Dim, by));
+                let mut keys: Vec<(&str, &str)> = Vec::new();
                 let number = format!("types the share of {right}");
                 keys.push(("0-9", &number));
                 if self.draft.names.len() > 2 {

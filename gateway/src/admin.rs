@@ -34,6 +34,7 @@ pub mod requests;
 pub mod audit;
 pub mod ramps;
 pub mod results;
+pub mod comparison;
 pub mod webhooks;
 
 /// What handlers work with.
@@ -153,6 +154,9 @@ fn router(context: Context) -> Router {
         .route("/routes", get(status::routes))
         .route("/backends", get(status::backends))
         .route("/shadows", get(status::shadows))
+        .route("/shadows/{shadow}/comparison", get(comparison::show))
+        .route("/shadows/{shadow}/comparison/restart", post(comparison::restart))
+        .route("/shadows/{shadow}/disagreements", get(comparison::disagreements))
         .route("/experiments", get(experiments::list))
         .route("/experiments/{experiment}", get(experiments::show))
         .route("/experiments/{experiment}/weights", put(experiments::set_weights))

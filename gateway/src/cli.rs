@@ -21,6 +21,7 @@ mod complete;
 mod history;
 mod keys;
 mod results;
+mod shadow;
 pub(crate) mod local;
 mod split;
 mod status;
@@ -142,6 +143,9 @@ enum Command {
     #[command(after_help = "Every interval holds however often you look. Revisions are compared \
                             each by itself.")]
     Results(ResultsArgs),
+    /// Copies beside what clients got: may what is shadowed replace what serves?
+    #[command(subcommand)]
+    Shadow(shadow::ShadowCommand),
     /// Which variant a unit gets, and why
     Assign {
         /// Name of the experiment
@@ -500,6 +504,7 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             let since = args.since.as_deref();
             results::results(&args.gateway.client()?, &args.experiment, since, form, console)
         }
+        Command::Shadow(command) => shadow::obey(command, console),
         Command::Assign { experiment, unit, gateway, output } => {
             assign::assign(&gateway.client()?, &experiment, &unit, output.json, console)
         }

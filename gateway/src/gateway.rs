@@ -15,6 +15,7 @@ use crate::admin;
 use crate::backends::{Backends, probe, resolve};
 use crate::change::{ChangeError, Changes, Stored, empty_snapshot};
 use crate::clock;
+use crate::comparison::{self, Comparisons};
 use crate::config::plan::Store as StorePlan;
 use crate::config::{self, Problems};
 use crate::control::Control;
@@ -86,6 +87,7 @@ pub struct Gateway {
     probing: Option<JoinHandle<()>>,
     workers: Workers,
     recorder: Option<JoinHandle<()>>,
+    comparing: Option<JoinHandle<()>>,
     store_thread: Option<JoinHandle<()>>,
     store: StoreHandle,
     shared: Arc<Shared>,
@@ -107,6 +109,7 @@ struct Read {
     store_thread: JoinHandle<()>,
     stored: Stored,
     evidence: Arc<EvidenceBook>,
+    comparisons: Comparisons,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -188,7 +191,7 @@ impl Gateway {
             control.shutdown_background();
             return Err(StartError::Ended);
         };
-        let Read { loaded, seen, store, store_thread, stored, evidence } =
+        let Read { loaded, seen, store, store_thread, stored, evidence, comparisons } =
             read.map_err(|error| other("reading", error))??;
 
         let plan = &loaded.plan;
@@ -199,6 +202,7 @@ impl Gateway {
             tallies: Tallies::new(workers),
             shadow_tallies: Tallies::new(workers),
             gates: Gates::default(),
+            comparisons,
             evidence: Arc::clone(&evidence),
             counters: Counters::new(workers),
             recorder: Recorder::new(workers),
@@ -303,6 +307,8 @@ impl Gateway {
         control.spawn(ramps.keep_looking());
         control.spawn(webhooks.keep_delivering());
 
+        let comparing = comparison::start(&shared, store.clone(), recording.retention)
+            .map_err(|error| other("no thread for comparisons", error))?;
         let (stop_probing, stopped) = tokio::sync::watch::channel(false);
         let probing = spawn_probing(Arc::clone(&shared), stopped)
             .map_err(|error| other("no thread for probes", error))?;
@@ -312,6 +318,7 @@ impl Gateway {
             probing: Some(probing),
             workers,
             recorder: Some(recorder),
+            comparing: Some(comparing),
             store_thread: Some(store_thread),
             store,
             shared,
@@ -402,7 +409,9 @@ impl Gateway {
 
         let _ = self.stop_probing.send(true);
         shared.recorder.stop();
-        for thread in [self.recorder.take(), self.probing.take()].into_iter().flatten() {
+        shared.comparisons.stop();
+        let threads = [self.recorder.take(), self.comparing.take(), self.probing.take()];
+        for thread in threads.into_iter().flatten() {
             let _ = thread.join();
         }
         if let Some(spans) = self.spans.take() {
@@ -437,7 +446,15 @@ fn read(file: &Path) -> Result<Read, StartError> {
         events::warning("weir.evidence.unreadable", &format!("{why}: its results begin anew"));
     }
     let evidence = Arc::new(evidence);
-    Ok(Read { loaded, seen, store, store_thread, stored, evidence })
+    let comparisons = Comparisons::default();
+    for shadow in comparisons.restore(&store.call_blocking(|store| store.comparisons())?) {
+        let why = format!("what was counted of shadow {shadow:?} cannot be read");
+        events::warning(
+            "weir.comparison.unreadable",
+            &format!("{why}: its comparison begins anew"),
+        );
+    }
+    Ok(Read { loaded, seen, store, store_thread, stored, evidence, comparisons })
 }
 
 /// Does `work` unless the process is told to end: then nothing.

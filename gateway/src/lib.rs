@@ -22,6 +22,7 @@ pub mod request;
 pub mod backends;
 pub mod recorder;
 pub mod evidence;
+pub mod comparison;
 pub mod feedback;
 pub mod webhooks;
 pub mod store;

@@ -118,13 +118,13 @@ async fn answer(
     record.assigned(cx, place, &assignment);
     trace::tell(&mut head, record.row());
 
-    let copies = shadow::fork(cx, route, &head, record.row());
+    let copies = shadow::fork(cx, route, &head, record);
     if head.upgrade {
         // Boxed, so that the future of every other request is the smaller.
         let upgrade = Box::pin(upgrade::dispatch(cx, route, &assignment, head, record));
         return upgrade.await.map(Answer::Upgrade);
     }
     let result = dispatch::dispatch(cx, route, &assignment, head, record).await;
-    shadow::send(cx, place, copies);
+    shadow::send(cx, place, copies, record);
     result.map(|answered| Answer::Backend(Box::new(answered)))
 }

@@ -12,7 +12,9 @@ use policies::timeout::Deadlines;
 use routing::{Experiment, HashKey, Holdout, Layer, RouteTable, Salt, UnitSource, VariantId};
 
 use crate::backends::{Backend, Backends};
-use crate::config::plan::{Cidr, Limits, OnFailure, Plan};
+use crate::comparison::known::Known;
+use crate::comparison::{Comparisons, subject};
+use crate::config::plan::{Cidr, Compare, Limits, OnFailure, Plan};
 use crate::feedback::rules::Rules;
 use crate::limits::KeyState;
 use crate::live::{LiveExperiment, LiveLayer};
@@ -141,6 +143,12 @@ pub struct ShadowPlan {
     pub gate: Arc<Gate>,
     /// Longest copy.
     pub timeout: std::time::Duration,
+    /// How its answers are compared.
+    pub compare: Arc<Compare>,
+    /// What its comparison is about.
+    pub subject: Arc<str>,
+    /// What is known of it.
+    pub known: Arc<Known>,
 }
 
 /// What a snapshot is made of, besides the plan.
@@ -162,6 +170,8 @@ pub struct Parts<'a> {
     pub receipt_key: [u8; 32],
     /// Room for copies, by shadow.
     pub gates: &'a Gates,
+    /// What is known of shadows.
+    pub comparisons: &'a Comparisons,
 }
 
 /// Freezes `plan` and what lives into a snapshot.
@@ -297,6 +307,12 @@ fn route_plan(
         .map(|shadow| ShadowPlan {
             name: intern(&shadow.name),
             backend: shadow.backend,
+            compare: Arc::clone(&shadow.compare),
+            subject: {
+                let backend = &plan.backends[shadow.backend];
+                subject(&route.name, &backend.name, backend.model.as_deref(), &shadow.compare)
+            },
+            known: parts.comparisons.adopt(intern(&shadow.name)),
             share: shadow.share,
             gate: parts.gates.adopt(
                 intern(&shadow.name),

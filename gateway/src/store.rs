@@ -9,6 +9,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::comparison::known::ComparisonRow;
+use crate::comparison::sample::{Disagreement, DisagreementRow};
 use crate::evidence::EvidenceRow;
 use crate::ids::RequestId;
 use crate::names::Name;
@@ -482,6 +484,32 @@ pub trait Store: Send {
     /// Deletes the evidence of experiments that are over, if it did not change since `before`
     /// (microseconds since 1970); whose it was.
     fn delete_evidence(&mut self, before: i64) -> Result<Vec<String>, StoreError>;
+
+    /// Replaces the counts of these shadows; those of others stay.
+    fn set_comparisons(&mut self, rows: &[ComparisonRow]) -> Result<(), StoreError>;
+    /// The counts of every shadow.
+    fn comparisons(&mut self) -> Result<Vec<ComparisonRow>, StoreError>;
+    /// Deletes the counts of shadows that are not in `keep`, if they did not change since `before`
+    /// (microseconds since 1970); whose they were.
+    fn delete_comparisons(
+        &mut self,
+        keep: &[String],
+        before: i64,
+    ) -> Result<Vec<String>, StoreError>;
+    /// Adds disagreements that may be kept.
+    fn add_disagreements(&mut self, rows: &[DisagreementRow]) -> Result<(), StoreError>;
+    /// Disagreements of a shadow, newest first, below `before` if given. Nobody reads them without an
+    /// audit entry: it is added in the same transaction (T27).
+    fn disagreements(
+        &mut self,
+        shadow: &str,
+        before: Option<u64>,
+        limit: u32,
+        audit: &AuditRow,
+    ) -> Result<Vec<Disagreement>, StoreError>;
+    /// Keeps of each of these shadows the newest disagreements: at most so many, of requests that came
+    /// at or after a time (microseconds since 1970). Deletes all others.
+    fn keep_disagreements(&mut self, allowed: &[(String, i64, u32)]) -> Result<(), StoreError>;
 
     /// A cheap sign of life: can it read and write?
     fn check(&mut self) -> Result<(), StoreError>;

@@ -17,6 +17,7 @@ use slab::Slab;
 use crate::backends::Backends;
 use crate::backends::pool::Pool;
 use crate::clock::{self, HttpDate};
+use crate::comparison::Comparisons;
 use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
 use crate::recorder::Recorder;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub shadow_tallies: Tallies,
     /// Room for copies, by shadow.
     pub gates: Gates,
+    /// Answers to copies beside those that clients got.
+    pub comparisons: Comparisons,
     /// What verdicts are made of.
     pub evidence: Arc<EvidenceBook>,
     /// Counts that belong to no variant.

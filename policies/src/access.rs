@@ -60,6 +60,8 @@ pub enum Permission {
     ManageKeys,
     /// Read the audit log.
     ReadAudit,
+    /// Read what was kept of requests and answers.
+    ReadPayloads,
     /// Take the gateway out of service and back.
     Drain,
     /// Change the log filter for a while.
@@ -84,9 +86,11 @@ const NO: bool = false;
 /// * A client answers for its own requests only (T31). Who runs experiments may bring in what people
 ///   said who never saw the gateway: raters, a support desk.
 /// * Whoever can move weights can also stop and undo: the way back is never behind a higher door.
+/// * Only who decides what is kept of what clients ask and are answered may read it: the operator
+///   owns the file. An experimenter has the counts.
 /// * Reading the audit log is not part of operating: who is checked does not choose what is seen.
 #[rustfmt::skip]
-const TABLE: [(Permission, [bool; 6]); 17] = [
+const TABLE: [(Permission, [bool; 6]); 18] = [
     //                                client  viewer  exper.  oper.   audit.  admin
     (Permission::Call,               [YES,    NO,    YES,    YES,    NO,    YES]),
     (Permission::Feedback,           [YES,    NO,    YES,    YES,    NO,    YES]),
@@ -102,6 +106,7 @@ const TABLE: [(Permission, [bool; 6]); 17] = [
     (Permission::UndoExperiment,     [NO,    NO,    YES,    YES,    NO,    YES]),
     (Permission::ManageKeys,         [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::ReadAudit,          [NO,    NO,    NO,    NO,    YES,    YES]),
+    (Permission::ReadPayloads,       [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::Drain,              [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::LogLevel,           [NO,    NO,    NO,    YES,    NO,    YES]),
     (Permission::TestWebhook,        [NO,    NO,    NO,    YES,    NO,    YES]),
@@ -188,7 +193,7 @@ impl FromStr for Role {
 
 impl Permission {
     /// Every permission, in the order of the table's rows.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Call,
         Self::Feedback,
         Self::FeedbackForOthers,
@@ -203,6 +208,7 @@ impl Permission {
         Self::UndoExperiment,
         Self::ManageKeys,
         Self::ReadAudit,
+        Self::ReadPayloads,
         Self::Drain,
         Self::LogLevel,
         Self::TestWebhook,
@@ -225,6 +231,7 @@ impl Permission {
             Self::UndoExperiment => "experiment:undo",
             Self::ManageKeys => "keys:manage",
             Self::ReadAudit => "audit:read",
+            Self::ReadPayloads => "payload:read",
             Self::Drain => "drain",
             Self::LogLevel => "log_level",
             Self::TestWebhook => "webhook:test",
@@ -329,8 +336,11 @@ mod tests {
             &["experiment:stop", "experiment:undo"],
         ]
         .concat();
-        let operator =
-            [&experimenter[..], &["keys:manage", "drain", "log_level", "webhook:test"]].concat();
+        let operator = [
+            &experimenter[..],
+            &["keys:manage", "drain", "log_level", "webhook:test", "payload:read"],
+        ]
+        .concat();
         let auditor = vec!["read", "audit:read"];
         let admin = Permission::ALL.map(Permission::as_str).to_vec();
 

@@ -25,6 +25,8 @@
 //! * [`outcome`]: how a request ended, and which endings count against a variant.
 //! * [`sketch`]: distributions of latency that can be merged, and their quantiles.
 //! * [`statistics`]: from counts to verdicts.
+//! * [`comparison`]: answers to copies beside those that clients got. [`redact`]: what is taken out of
+//!   an answer before any of it is kept.
 //! * [`evidence`]: what is counted of an experiment. [`guardrail`]: a bound that must hold, and what
 //!   the evidence says of it. [`ramp`]: a schedule of growing shares, and what a look at it decides.
 
@@ -44,6 +46,8 @@ pub mod usage;
 pub mod outcome;
 pub mod sketch;
 pub mod statistics;
+pub mod comparison;
+pub mod redact;
 pub mod evidence;
 pub mod guardrail;
 pub mod ramp;

@@ -11,6 +11,8 @@
 //! Source: Masson, Rim, Lee, "DDSketch: a fast and fully-mergeable quantile sketch with
 //! relative-error guarantees", PVLDB 12(12), 2019.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The ratio between neighbouring edges.
 pub const GAMMA: f64 = 1.01 / 0.99;
 
@@ -257,6 +259,23 @@ impl Sketch {
             *empty.nth(skipped).ok_or(SketchFault::OutOfRange)? = count;
         }
         if rest.is_empty() { Ok(sketch) } else { Err(SketchFault::Trailing(rest.len())) }
+    }
+}
+
+/// As a list of `[bucket, count]`, filled buckets only.
+impl Serialize for Sketch {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.counts.iter().enumerate().filter(|(_, count)| **count > 0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sketch {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut sketch = Self::new();
+        for (bucket, count) in Vec::<(usize, u64)>::deserialize(from)? {
+            sketch.add_count(bucket, count);
+        }
+        Ok(sketch)
     }
 }
 

@@ -22,8 +22,9 @@ use std::borrow::Cow;
 
 use answer::Answer;
 use counts::Counts;
-use event_stream::EventStream;
-use held::{Data, Held, MAX_WHOLE};
+pub(crate) use event_stream::EventStream;
+pub(crate) use held::Data;
+use held::{Held, MAX_WHOLE};
 
 /// The longest identifier that is kept, in bytes; longer ones are cut.
 const MAX_ID: usize = 128;

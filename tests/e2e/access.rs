@@ -62,6 +62,8 @@ fn promised(method: &str, path: &str) -> Option<&'static [&'static str]> {
         ("DELETE", "/session") => Some(READERS),
         (_, "/keys" | "/keys/{id}") => Some(KEEPERS),
         ("GET", "/audit") => Some(CHECKERS),
+        // What clients asked and were answered (T27).
+        ("GET", "/shadows/{shadow}/disagreements") => Some(KEEPERS),
         ("GET", _) => Some(READERS),
         (_, path) if path.starts_with("/experiments") || path.starts_with("/shadows") => {
             Some(CHANGERS)

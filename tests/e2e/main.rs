@@ -32,6 +32,8 @@ mod failure_clients;
 mod failure_limits;
 mod failure_links;
 mod shadow;
+mod comparison;
+mod disagreements;
 mod experiments;
 mod ramps;
 mod webhooks;

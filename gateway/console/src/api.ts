@@ -148,6 +148,8 @@ export interface Guardrail {
   verdict: "breached" | "held" | "too_early";
   log_e_harm: number;
   log_e_safe: number;
+  /** Of being below the ceiling, where there is one. */
+  log_e_below_ceiling: number | null;
   thresholds: Thresholds;
   exposures: { treated: number; control: number };
   events: { treated: number; control: number } | null;

@@ -62,6 +62,7 @@ const words = (key: string, each: Compared, rate: number | null = null) => {
 test("verdicts are worded as the design says", () => {
   assert.equal(words("error_rate", compared("worse", [3.1, 2.02, 4.9])), "worse: fails 3.1× as often (2.0 to 4.9)");
   assert.equal(words("error_rate", compared("worse", [null, 21, null])), "worse: fails at least 21× as often");
+  assert.equal(words("error_rate", compared("better", [0, 0, 0.73])), "better: fails at most 0.73× as often");
   assert.equal(words("latency_p95", compared("worse", [1.22, 1.14, 1.31])), "worse: 22 % slower (14 to 31)");
   assert.equal(words("feedback:thumbs_up", compared("worse", [0.9, 0.83, 0.97])), "worse: liked 10 % less often (3 to 17)");
   assert.equal(words("client_error", compared("no_worse", [1.01, 0.86, 1.19])), "no worse: 1.0× as often (0.86 to 1.2)");

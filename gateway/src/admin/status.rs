@@ -226,6 +226,7 @@ fn shadow_items(context: &Context) -> Vec<Value> {
                 "p50": quantile(0.5),
                 "p95": quantile(0.95),
                 "p99": quantile(0.99),
+                "comparison": super::comparison::in_short(shadow),
             }));
         }
     }

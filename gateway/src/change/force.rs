@@ -8,6 +8,7 @@ use policies::api_key::{KeyEntry, KeyRing};
 use super::keys::{entry, grants};
 use super::{Changes, Held, View};
 use crate::backends::{Backends, resolve};
+use crate::comparison::Comparisons;
 use crate::config::plan::Plan;
 use crate::live::LiveExperiment;
 use crate::recorder::tally::Tallies;
@@ -26,6 +27,7 @@ pub fn empty_snapshot(plan: &Plan, workers: usize) -> Snapshot {
         hash_key: routing::HashKey([0; 16]),
         receipt_key: [0; 32],
         gates: &Gates::default(),
+        comparisons: &Comparisons::default(),
     };
     let empty = Plan {
         server: crate::config::plan::Server {
@@ -91,6 +93,7 @@ impl Changes {
             hash_key: routing::HashKey(self.installation.hash_key),
             receipt_key: self.installation.receipt_key,
             gates: &self.shared.gates,
+            comparisons: &self.shared.comparisons,
         };
         let next = snapshot::build(&state.plan, parts, &self.shared.backends, &self.shared.tallies);
         // Before anybody can be sent there.
@@ -102,6 +105,7 @@ impl Changes {
             .gates
             .retire(|name| state.plan.shadows.iter().any(|shadow| *shadow.name == *name));
         self.shared.evidence.open(&next);
+        self.shared.comparisons.open(&next);
         self.shared.current.store(Arc::new(next));
         self.view.store(Arc::new(View {
             plan: Arc::clone(&state.plan),
@@ -136,6 +140,7 @@ impl Changes {
             hash_key: routing::HashKey(self.installation.hash_key),
             receipt_key: self.installation.receipt_key,
             gates: &self.shared.gates,
+            comparisons: &self.shared.comparisons,
         };
         let next = snapshot::build(&view.plan, parts, &self.shared.backends, &self.shared.tallies);
         self.shared.evidence.open(&next);

@@ -75,6 +75,7 @@ async fn start(folder: &TempDir, fault: &Arc<Mutex<Fault>>) -> Result<Arc<Change
         tallies: Tallies::new(1),
         shadow_tallies: Tallies::new(1),
         gates: Default::default(),
+        comparisons: Default::default(),
         evidence: Default::default(),
         counters: Counters::new(1),
         recorder: Recorder::new(1),

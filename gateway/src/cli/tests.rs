@@ -61,6 +61,7 @@ fn help_and_version_are_answers() {
         "history",
         "undo",
         "stop",
+        "shadow",
         "assign",
         "vectors",
         "completions",

@@ -11,6 +11,7 @@ mod server;
 mod certificates;
 mod backends;
 mod routes;
+mod shadows;
 mod experiments;
 mod feedback;
 mod webhooks;
@@ -101,12 +102,13 @@ impl<'a> Check<'a> {
             self.notices
                 .push(self.source.whole(what.to_owned(), "define [routes.NAME]".to_owned()));
         }
+        let routes = self.routes(routes, &backend_names, server.limits.body_bytes);
         Plan {
             declared_keys: self.keys(auth, &route_names),
             backends: self.backends(backends),
-            routes: self.routes(routes, &backend_names, server.limits.body_bytes),
+            shadows: self.shadows(shadows, &routes, &route_names, &backend_names),
+            routes,
             experiments: self.experiments(experiments, &route_names, &backend_names, &layer_names),
-            shadows: self.shadows(shadows, &route_names, &backend_names),
             layers: layers
                 .0
                 .into_iter()
@@ -244,6 +246,13 @@ pub(crate) struct Names {
     section: &'static str,
     order: Vec<String>,
     index: HashMap<String, usize>,
+}
+
+impl Names {
+    /// Whether there is one of this name.
+    fn has(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
 }
 
 /// What the checks have in common: telling, and reading the simple values.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use policies::comparison::How;
 use routing::{Rule, Target, UnitSource};
 
 use crate::store::outbox::Subscriber;
@@ -166,6 +167,8 @@ pub struct Limits {
     pub shadow_bytes: usize,
     /// Longest body that is inspected for `model` or a unit (L17).
     pub inspect_bytes: usize,
+    /// Answers kept until they are compared with those of shadows, in all.
+    pub compare_bytes: usize,
 }
 
 /// `[admin]`.
@@ -401,6 +404,8 @@ pub struct Route {
     pub body_bytes: u64,
     /// Whether answers carry `server-timing`.
     pub server_timing: bool,
+    /// Whether anything of its requests and answers may be kept (T27).
+    pub payload_capture: bool,
 }
 
 /// `timeouts` (L10).
@@ -485,6 +490,36 @@ pub struct Shadow {
     pub queue: u32,
     /// Longest copy, from sent to last byte.
     pub timeout: Duration,
+    /// How its answers are compared.
+    pub compare: Arc<Compare>,
+}
+
+/// `compare` of a shadow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compare {
+    /// How.
+    pub how: How,
+    /// Longest answer that is compared.
+    pub answer_bytes: usize,
+    /// Share of pairs that has to agree for the shadow to pass.
+    pub agreement: f64,
+    /// Pairs that takes.
+    pub min_pairs: u64,
+    /// Which disagreements are kept; none without.
+    pub samples: Option<Samples>,
+}
+
+/// `samples` of a comparison: only where the route allows it (T27).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// How many.
+    pub most: u32,
+    /// Bytes of each text.
+    pub bytes: usize,
+    /// How long.
+    pub retention: Duration,
+    /// JSON pointers of what is taken out.
+    pub redact: Vec<String>,
 }
 
 /// An entry of `[[webhooks]]`.

@@ -155,7 +155,8 @@ fn l01_l17_what_is_not_written_has_its_default() {
          connections_per_address: 256, handshakes: 512, handshake_timeout: 5s, idle_timeout: 75s, \
          h2_idle_timeout: 300s, requests_per_connection: 10000, in_flight: 4096, \
          response_header_bytes: 65536, response_header_fields: 128, write_buffer: 262144, \
-         write_timeout: 30s, replay_bytes: 65536, shadow_bytes: 1048576, inspect_bytes: 1048576 }"
+         write_timeout: 30s, replay_bytes: 65536, shadow_bytes: 1048576, inspect_bytes: 1048576, \
+         compare_bytes: 67108864 }"
     );
     assert_eq!(plan.admin.listen.to_string(), "127.0.0.1:8444");
     assert!(plan.admin.certificates.is_empty() && plan.admin.hosts.is_empty());
@@ -182,9 +183,14 @@ fn l01_l17_what_is_not_written_has_its_default() {
     );
     assert_eq!(route.body_bytes, 10 << 20);
     assert!(!route.retry_non_idempotent && !route.websocket && !route.preserve_host);
+    assert!(!route.payload_capture);
     let shadow = &plan.shadows[0];
     assert_eq!((shadow.share, shadow.max_in_flight, shadow.queue), (0.01, 64, 256));
     assert_eq!(shadow.timeout, Duration::from_secs(600));
+    assert_eq!(
+        format!("{:?}", shadow.compare),
+        "Compare { how: Status, answer_bytes: 262144, agreement: 0.95, min_pairs: 1000, samples: None }"
+    );
     assert_eq!(plan.holdout_bp, 0);
 }
 

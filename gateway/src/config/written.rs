@@ -15,7 +15,8 @@ mod words;
 pub(crate) use values::{At, Duration, Entries, OneOrMany, Size};
 pub(crate) use webhooks::Webhook;
 pub(crate) use words::{
-    Balance, Durability, MetricKind, OnFailure, Owner, Role, Undeclared, WebhookFormat,
+    Balance, ComparisonKind, Durability, MetricKind, OnFailure, Owner, Role, Undeclared,
+    WebhookFormat,
 };
 
 /// Configuration of the Weir gateway (`weir.toml`).
@@ -163,6 +164,9 @@ pub(crate) struct Limits {
     pub(crate) shadow_bytes: Option<At<Size>>,
     /// Largest body that is inspected for `model` or a unit. Default `1MiB`.
     pub(crate) inspect_bytes: Option<At<Size>>,
+    /// Answers that are kept until they have been compared with those of shadows, in all; what comes
+    /// on top is not compared. Default `64MiB`.
+    pub(crate) compare_bytes: Option<At<Size>>,
 }
 
 /// The admin listener.
@@ -389,6 +393,9 @@ pub(crate) struct Route {
     pub(crate) body_bytes: Option<At<Size>>,
     /// Whether answers carry `server-timing`. Default false.
     pub(crate) server_timing: Option<At<bool>>,
+    /// Whether anything of its requests and answers may be kept, for those who ask for it: a shadow's
+    /// `compare.samples`. Default false.
+    pub(crate) payload_capture: Option<At<bool>>,
 }
 
 /// Deadlines towards the backend.
@@ -514,6 +521,63 @@ pub(crate) struct Shadow {
     pub(crate) queue: Option<At<u64>>,
     /// Longest copy, from sent to last byte. Default `600s`.
     pub(crate) timeout: Option<At<Duration>>,
+    /// How answers are compared with those that clients get. Default: by their statuses.
+    pub(crate) compare: Option<At<Compare>>,
+}
+
+/// How the answers of a shadow are compared with those that clients get.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Compare {
+    /// By what: `status` (the default: its class, no body is looked at), `exact` (the whole body, as
+    /// JSON without regard to the order of members), `label` (one value), `numeric` (numbers that are
+    /// close), `text` (how alike two texts are), `embedding` (the cosine of two vectors).
+    pub(crate) kind: Option<At<ComparisonKind>>,
+    /// Where in the answer, as a JSON pointer such as `/outputs/0/data`. Required for `numeric`. For
+    /// `embedding` the default is `/data/0/embedding`; for `text` and `label` it is what the model said,
+    /// wherever the APIs of OpenAI and Anthropic put that. Streams are put together first.
+    #[schemars(regex(pattern = "^(/.*)?$"))]
+    pub(crate) path: Option<At<String>>,
+    /// Of `exact`: JSON pointers of what may differ, such as `/id`.
+    pub(crate) ignore: Option<At<Vec<At<String>>>>,
+    /// Of `numeric`: numbers are close if they differ by at most `atol + rtol * (the larger one)`.
+    /// Default 1e-6.
+    #[schemars(range(min = 0))]
+    pub(crate) atol: Option<At<f64>>,
+    /// Default 1e-3.
+    #[schemars(range(min = 0))]
+    pub(crate) rtol: Option<At<f64>>,
+    /// Of `text` and `embedding`: from how alike two answers agree, up to 1. Default 0.8 for texts and
+    /// 0.95 for embeddings.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub(crate) at_least: Option<At<f64>>,
+    /// Longest answer that is compared. Default `256KiB`.
+    pub(crate) answer_bytes: Option<At<Size>>,
+    /// Share of pairs that has to agree for the shadow to pass. Default 0.95.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub(crate) agreement: Option<At<f64>>,
+    /// Pairs that it takes for the shadow to pass. Default 1000.
+    #[schemars(range(min = 1))]
+    pub(crate) min_pairs: Option<At<u64>>,
+    /// Keeps the newest disagreements, with what was asked and answered. Without it only counts are
+    /// kept. Needs `payload_capture = true` on the route.
+    pub(crate) samples: Option<At<Samples>>,
+}
+
+/// Disagreements that are kept.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Samples {
+    /// How many, the newest. Default 100.
+    #[schemars(range(min = 1))]
+    pub(crate) most: Option<At<u64>>,
+    /// How much of each of the three texts. Default `8KiB`.
+    pub(crate) bytes: Option<At<Size>>,
+    /// How long. Default `7d`.
+    pub(crate) retention: Option<At<Duration>>,
+    /// JSON pointers of what is taken out besides credentials, such as `/user`. Texts that are no JSON
+    /// are not kept then.
+    pub(crate) redact: Option<At<Vec<At<String>>>>,
 }
 
 /// A layer; nothing is said about it but its name.

@@ -107,6 +107,14 @@ impl Payload {
         }
     }
 
+    /// All of it, where it is at hand.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes, _) => Some(bytes),
+            Self::Unread | Self::Empty | Self::Streaming(..) => None,
+        }
+    }
+
     /// Whether a second attempt can have the same body.
     pub fn replayable(&self) -> bool {
         match self {

@@ -22,6 +22,7 @@ use crate::recorder::row::{Micros, Protocol, Row};
 use crate::recorder::tally::Cell;
 use crate::request::admit::Places;
 use crate::request::rejection::{Rejection, Told};
+use crate::request::shadow::watch::{Ended, Watch};
 use crate::request::{Cx, trace};
 use crate::server::conn::{Kick, Refusal};
 use crate::telemetry::counters::{bump, lower, protocol_index};
@@ -54,6 +55,8 @@ pub struct Record {
     places: Option<Places>,
     counted: bool,
     times: Times,
+    // Of a request that is copied.
+    watch: Option<Box<Watch>>,
 }
 
 impl std::fmt::Debug for Record {
@@ -107,6 +110,7 @@ impl Record {
             places: None,
             counted: false,
             times: Times::default(),
+            watch: None,
         }
     }
 
@@ -152,6 +156,25 @@ impl Record {
     /// Whether the client's connection is HTTP/1.
     pub fn is_http1(&self) -> bool {
         self.row.as_ref().is_some_and(|row| row.protocol != Protocol::Http2)
+    }
+
+    /// The request is copied: its answer is watched, unless nobody waits for it.
+    pub fn watch(&mut self, watch: Option<Box<Watch>>) {
+        self.watch = watch;
+    }
+
+    /// Who watches the answer.
+    pub fn watched(&mut self) -> Option<&mut Watch> {
+        self.watch.as_deref_mut()
+    }
+
+    /// Copies are on their way, or were dropped: what is not copied is watched no longer.
+    pub fn copies_sent(&mut self) {
+        let is_copied = self.watch.as_mut().is_some_and(|watch| watch.settle());
+        self.row().shadow = is_copied;
+        if !is_copied {
+            self.watch = None;
+        }
     }
 
     /// When the head was complete.
@@ -373,6 +396,18 @@ impl Record {
             row.sampled = true;
         }
         self.places = None;
+        if let Some(watch) = self.watch.take() {
+            watch.over(&Ended {
+                outcome: row.outcome,
+                status: row.status,
+                backend: row.backend,
+                request_id: row.request_id,
+                started_unix_nanos: row.started_unix_nanos,
+                sent: self.times.sent(self.source.as_ref().and_then(|source| source.ended.get())),
+                first_byte: self.times.first_byte(),
+                over: now,
+            });
+        }
         worker.shared.recorder.finish(worker.id, counters, row, ack);
     }
 

@@ -2,13 +2,14 @@
 //! delay, alter or fail what a client is answered (hardening T26).
 //!
 //! A copy has its own connections, its own places and its own queue; when there is no room it is
-//! dropped and counted. Its answer is read to the end, timed, and thrown away.
+//! dropped and counted. Its answer is read to the end, timed, laid beside the client's
+//! (`shadow/watch.rs`), and thrown away.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policies::outcome::{Flag, Outcome};
 use policies::usage::{BodyKind, UsageReader};
@@ -18,22 +19,30 @@ use crate::backends::h1::H1Body;
 use crate::backends::pool::Lease;
 use crate::backends::{Backend, ShadowResult, balance};
 use crate::clock;
+use crate::comparison::kept::KeptBody;
+use crate::comparison::pair::{Side, Times};
 use crate::recorder::row::{Micros, Row};
 use crate::recorder::tally::TallyKey;
 use crate::request::dispatch::{head_for, outgoing, rewritten};
 use crate::request::read_head::{Head, Payload};
 use crate::request::record::cut;
-use crate::request::{Cx, trace};
+use crate::request::stream_back::{grpc_status, outcome_of_grpc};
+use crate::request::{Cx, Record, trace};
 use crate::snapshot::{RoutePlan, ShadowPlan, names};
 use crate::telemetry::counters::{bump, lower};
 
 pub mod gate;
+pub mod watch;
 
 use gate::{Entry, Place};
+use watch::{Meeting, Watch};
 
 /// Most bytes of one answer to a copy that are read (T26). Far above what a model says; what is
 /// larger is broken off and counted as an error.
 const MOST_READ: usize = 64 << 20;
+
+/// gRPC's code of a call of which nobody said how it ended.
+const GRPC_UNKNOWN: u16 = 2;
 
 struct Job {
     cx: Cx,
@@ -41,6 +50,7 @@ struct Job {
     shadow: usize,
     head: Head,
     trace: Option<Parent>,
+    meeting: Rc<Meeting>,
 }
 
 /// The trace that a copy belongs to, if its request is sampled.
@@ -55,11 +65,13 @@ struct Parent {
 #[derive(Debug, Default)]
 pub struct Copies(Option<Box<Forked>>);
 
-/// What the copies are made of, which shadows get one, and their trace if the request is sampled.
-type Forked = (Head, Vec<usize>, Option<Parent>);
+/// What the copies are made of, which shadows get one and where each meets the client's answer, and
+/// their trace if the request is sampled.
+type Forked = (Head, Vec<(usize, Rc<Meeting>)>, Option<Parent>);
 
-/// Decides which shadows get a copy, and keeps what they need. Costs nothing where none does.
-pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {
+/// Decides which shadows get a copy, keeps what they need, and has the answer watched. Costs nothing
+/// where none does.
+pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, record: &mut Record) -> Copies {
     if route.shadows.is_empty() || head.upgrade {
         return Copies::default();
     }
@@ -97,25 +109,35 @@ pub fn fork(cx: &Cx, route: &RoutePlan, head: &Head, row: &Row) -> Copies {
         upgrade: false,
         payload,
     };
+    let row = record.row();
     let parent = row.sampled.then_some(Parent {
         trace_id: row.trace_id,
         span_id: row.span_id,
         random: row.spans.random,
     });
-    Copies(Some(Box::new((copy, chosen, parent))))
+    let meetings: Vec<(usize, Rc<Meeting>)> =
+        chosen.into_iter().map(|at| (at, Meeting::new(&cx.worker, &route.shadows[at]))).collect();
+    let watching = meetings.iter().map(|(_, meeting)| Rc::clone(meeting)).collect();
+    record.watch(Some(Watch::new(watching)));
+    Copies(Some(Box::new((copy, meetings, parent))))
 }
 
 /// Sends copies aside. Called when the client's own request has its answer or has failed, so that a
 /// streamed body is known whole by then, or is known to be too large.
-pub fn send(cx: &Cx, route: usize, copies: Copies) {
+pub fn send(cx: &Cx, route: usize, copies: Copies, record: &mut Record) {
     let Copies(Some(copies)) = copies else { return };
-    let (head, chosen, trace) = *copies;
+    send_all(cx, route, *copies);
+    record.copies_sent();
+}
+
+fn send_all(cx: &Cx, route: usize, copies: Forked) {
+    let (head, chosen, trace) = copies;
     let plan = &cx.snapshot.routes[route];
     let whole = match &head.payload {
         Payload::Streaming(source, _) => match source.whole() {
             Some(body) => Some(Payload::Whole(body, Default::default())),
             None => {
-                for at in chosen {
+                for (at, _) in chosen {
                     count(cx, &plan.shadows[at], ShadowResult::DroppedBody);
                 }
                 return;
@@ -127,9 +149,9 @@ pub fn send(cx: &Cx, route: usize, copies: Copies) {
         Some(payload) => Head { payload, ..head },
         None => head,
     };
-    for &shadow in &chosen {
+    for (shadow, meeting) in chosen {
         let copy = copy_of(&head);
-        submit(Job { cx: cx.clone(), route, shadow, head: copy, trace });
+        submit(Job { cx: cx.clone(), route, shadow, head: copy, trace, meeting });
     }
 }
 
@@ -192,13 +214,19 @@ fn start(place: Place, mut job: Job) {
             .await
             .unwrap_or(Err(Flag::UpstreamTimeout));
         let took = began.elapsed();
-        let (result, status, tokens) = match ended {
-            Ok((status, tokens)) if status < 500 => (ShadowResult::Ok, status, tokens),
-            Ok((status, tokens)) => (ShadowResult::Error, status, tokens),
-            Err(_) => (ShadowResult::Error, 0, None),
-        };
+        let outcome = ended.as_ref().map_or(Outcome::UpstreamError, |answer| answer.outcome);
+        let status = ended.as_ref().map_or(0, |answer| answer.status);
+        let tokens = ended.as_ref().ok().and_then(|answer| answer.tokens);
+        let result = if outcome.is_failure() { ShadowResult::Error } else { ShadowResult::Ok };
         count(&job.cx, plan, result);
-        tally(&job, plan, took, status, tokens);
+        tally(&job, plan, took, status, tokens, outcome);
+        let failed = ended.as_ref().err().copied();
+        let (times, body) = match ended {
+            Ok(answer) => (answer.times, answer.body),
+            Err(_) => (Times::default(), job.meeting.no_body()),
+        };
+        let side = Side { status, failed: outcome.is_failure(), times, body };
+        job.meeting.copy_came(side, job.head.payload.whole());
         if let Some(mut row) = span.take() {
             row.backend = Some(job.cx.snapshot.backends[plan.backend].name);
             if let Some((address, reused)) = reached.get() {
@@ -206,7 +234,7 @@ fn start(place: Place, mut job: Job) {
                 row.reused = reused;
             }
             row.upstream_status = status;
-            row.spans.failed = ended.err();
+            row.spans.failed = failed;
             row.t_total = Micros::of(took);
             job.cx.worker.shared.recorder.copy_ended(job.cx.worker.id, row);
         }
@@ -254,7 +282,14 @@ impl Drop for Open {
 }
 
 /// Counts of a copy go to tallies of their own, never to a variant's.
-fn tally(job: &Job, plan: &ShadowPlan, took: Duration, status: u16, tokens: Option<u64>) {
+fn tally(
+    job: &Job,
+    plan: &ShadowPlan,
+    took: Duration,
+    status: u16,
+    tokens: Option<u64>,
+    outcome: Outcome,
+) {
     let worker = &job.cx.worker;
     let route = &job.cx.snapshot.routes[job.route];
     let key = TallyKey { route: route.name, experiment: plan.name, revision: 0, variant: "shadow" };
@@ -264,17 +299,93 @@ fn tally(job: &Job, plan: &ShadowPlan, took: Duration, status: u16, tokens: Opti
         upstream_status: status,
         ..Row::default()
     };
-    let outcome = if status == 0 { Outcome::UpstreamError } else { Outcome::of_status(status) };
     worker.shared.shadow_tallies.cell(key).add(worker.id, &row, outcome);
 }
 
-/// Sends one copy and reads its answer to the end: status, and tokens made. Says in `reached` where
-/// it went, and whether on an existing connection.
+/// The answer to a copy, whole.
+struct Answer {
+    status: u16,
+    outcome: Outcome,
+    tokens: Option<u64>,
+    times: Times,
+    body: KeptBody,
+}
+
+/// An answer that is being read.
+struct Reading {
+    status: u16,
+    sent: Instant,
+    first_byte: Instant,
+    first_piece: Option<Instant>,
+    is_stream: bool,
+    grpc: Option<u16>,
+    read: usize,
+    usage: UsageReader,
+    body: KeptBody,
+}
+
+impl Reading {
+    fn begin(meeting: &Meeting, parts: &http::response::Parts, sent: Instant) -> Self {
+        let headers = &parts.headers;
+        let content_type = headers.get(http::header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let is_grpc = content_type.starts_with("application/grpc");
+        Self {
+            status: parts.status.as_u16(),
+            sent,
+            first_byte: clock::now(),
+            first_piece: None,
+            is_stream: watch::is_stream(headers),
+            // Without a word a call has not ended as it should.
+            grpc: is_grpc.then(|| grpc_status(headers).unwrap_or(GRPC_UNKNOWN)),
+            read: 0,
+            usage: UsageReader::new(BodyKind::of_content_type(content_type)),
+            body: meeting.body_behind(headers),
+        }
+    }
+
+    fn frame(&mut self, frame: &hyper::body::Frame<bytes::Bytes>) -> Result<(), Flag> {
+        if let Some(fields) = frame.trailers_ref()
+            && self.grpc.is_some()
+        {
+            self.grpc = grpc_status(fields).or(self.grpc);
+        }
+        let Some(data) = frame.data_ref() else { return Ok(()) };
+        if self.is_stream {
+            self.first_piece.get_or_insert_with(clock::now);
+        }
+        self.read += data.len();
+        if self.read > MOST_READ {
+            return Err(Flag::LocalReset);
+        }
+        self.usage.feed(data);
+        self.body.push(data);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Answer {
+        let since = |at: Instant| at.saturating_duration_since(self.sent);
+        let times = Times {
+            first_byte: Some(since(self.first_byte)),
+            first_piece: self.first_piece.map(since),
+            end: Some(since(clock::now())),
+        };
+        let outcome = match self.grpc {
+            Some(code) if self.status == 200 => outcome_of_grpc(code),
+            _ => Outcome::of_status(self.status),
+        };
+        let tokens = self.usage.finish().output_tokens;
+        Answer { status: self.status, outcome, tokens, times, body: self.body }
+    }
+}
+
+/// Sends one copy and reads its answer to the end. Says in `reached` where it went, and whether on an
+/// existing connection.
 async fn run(
     job: &Job,
     plan: &ShadowPlan,
     reached: &Cell<Option<(SocketAddr, bool)>>,
-) -> Result<(u16, Option<u64>), Flag> {
+) -> Result<Answer, Flag> {
     let cx = &job.cx;
     let worker = &cx.worker;
     let backend: &Arc<Backend> = &cx.snapshot.backends[plan.backend];
@@ -307,31 +418,23 @@ async fn run(
     };
     reached.set(Some((endpoint.address, reused)));
     let body = rewritten(backend, &job.head.payload).unwrap_or_else(|| job.head.payload.outgoing());
-    let kind = |parts: &http::response::Parts| {
-        let content_type = parts.headers.get(http::header::CONTENT_TYPE);
-        BodyKind::of_content_type(content_type.and_then(|v| v.to_str().ok()).unwrap_or(""))
-    };
-    let mut read = 0;
+    // Neither the queue nor a handshake is the backend's time.
+    let sent = clock::now();
     match lease {
         Lease::H1(mut connection) => {
             let request = head_for(&job.head, backend, &endpoint, false);
             let sending = connection.send(&request, body);
             let parts = sending.await.map_err(|_| Flag::UpstreamClosed)?;
-            let mut reader = UsageReader::new(kind(&parts));
+            let mut reading = Reading::begin(&job.meeting, &parts, sent);
             let mut body = H1Body::new(connection);
             while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
-                if let Some(data) = frame.map_err(|_| Flag::UpstreamReset)?.data_ref() {
-                    read += data.len();
-                    if read > MOST_READ {
-                        return Err(Flag::LocalReset);
-                    }
-                    reader.feed(data);
-                }
+                reading.frame(&frame.map_err(|_| Flag::UpstreamReset)?)?;
             }
+            let answer = reading.finish();
             if let Some(connection) = body.release(clock::now()) {
                 worker.shadow_pool.keep(connection);
             }
-            Ok((parts.status.as_u16(), reader.finish().output_tokens))
+            Ok(answer)
         }
         Lease::H2(stream) => {
             let request = outgoing(cx, &job.head, backend, &endpoint, false, body)
@@ -339,17 +442,11 @@ async fn run(
             let response = stream.sender().send_request(request).await;
             let response = response.map_err(|_| Flag::UpstreamClosed)?;
             let (parts, mut body) = response.into_parts();
-            let mut reader = UsageReader::new(kind(&parts));
+            let mut reading = Reading::begin(&job.meeting, &parts, sent);
             while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
-                if let Some(data) = frame.map_err(|_| Flag::UpstreamReset)?.data_ref() {
-                    read += data.len();
-                    if read > MOST_READ {
-                        return Err(Flag::LocalReset);
-                    }
-                    reader.feed(data);
-                }
+                reading.frame(&frame.map_err(|_| Flag::UpstreamReset)?)?;
             }
-            Ok((parts.status.as_u16(), reader.finish().output_tokens))
+            Ok(reading.finish())
         }
     }
 }

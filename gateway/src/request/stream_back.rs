@@ -188,6 +188,9 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
     {
         record.row().upstream_request_id.push_str(crate::request::record::cut(id, 128));
     }
+    if let Some(watch) = record.watched() {
+        watch.head(headers);
+    }
     add_request_id(cx, headers, &record);
     if let Some(place) = shown {
         receipt::add(cx, headers, &mut record, place);
@@ -250,12 +253,12 @@ pub(super) fn strip_ours(headers: &mut http::HeaderMap) {
     headers.remove(header::ALT_SVC);
 }
 
-fn grpc_status(fields: &http::HeaderMap) -> Option<u16> {
+pub(super) fn grpc_status(fields: &http::HeaderMap) -> Option<u16> {
     fields.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// Whose fault a gRPC status is: what the caller asked for, or the backend's.
-fn outcome_of_grpc(code: u16) -> Outcome {
+pub(super) fn outcome_of_grpc(code: u16) -> Outcome {
     match code {
         0 => Outcome::Ok,
         // Cancelled, invalid argument, not found, exists, denied, precondition, out of range,
@@ -339,6 +342,9 @@ impl StreamBack {
         #[cfg(debug_assertions)]
         assert!(!self.panics, "asked for by a test");
         self.note_given(None);
+        if let Some(watch) = self.record.as_mut().and_then(Record::watched) {
+            watch.asked();
+        }
         if self.over {
             return self.poll_tail(cx);
         }
@@ -369,6 +375,9 @@ impl StreamBack {
                 if let Some(data) = frame.data_ref() {
                     if let Some(record) = &mut self.record {
                         record.first_out(now);
+                        if let Some(watch) = record.watched() {
+                            watch.piece(data, now);
+                        }
                         let row = record.row();
                         row.response_bytes += data.len() as u64;
                         row.chunks += 1;

@@ -25,6 +25,8 @@ use super::{
     Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomePage,
     OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
+use crate::comparison::known::ComparisonRow;
+use crate::comparison::sample::{Disagreement, DisagreementRow};
 use crate::evidence::EvidenceRow;
 use crate::ids;
 use crate::recorder::row::Row;
@@ -33,6 +35,7 @@ use crate::webhooks::alert::Alert;
 
 mod audit;
 mod changes;
+mod comparisons;
 mod evidence;
 mod exposures;
 mod feedback;
@@ -399,6 +402,51 @@ impl Store for Sqlite {
 
     fn delete_evidence(&mut self, before: i64) -> Result<Vec<String>, StoreError> {
         self.write(|transaction, _| evidence::delete(transaction, before))
+    }
+
+    fn set_comparisons(&mut self, rows: &[ComparisonRow]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, _| comparisons::set(transaction, rows))
+    }
+
+    fn comparisons(&mut self) -> Result<Vec<ComparisonRow>, StoreError> {
+        self.run(|connection, _| comparisons::all(connection))
+    }
+
+    fn delete_comparisons(
+        &mut self,
+        keep: &[String],
+        before: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        self.write(|transaction, _| comparisons::delete(transaction, keep, before))
+    }
+
+    fn add_disagreements(&mut self, rows: &[DisagreementRow]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, _| comparisons::add_disagreements(transaction, rows))
+    }
+
+    fn disagreements(
+        &mut self,
+        shadow: &str,
+        before: Option<u64>,
+        limit: u32,
+        audit: &AuditRow,
+    ) -> Result<Vec<Disagreement>, StoreError> {
+        let found = self.write(|transaction, _| {
+            audit::append(transaction, audit)?;
+            comparisons::disagreements(transaction, shadow, before, limit)
+        })?;
+        self.audited += 1;
+        Ok(found)
+    }
+
+    fn keep_disagreements(&mut self, allowed: &[(String, i64, u32)]) -> Result<(), StoreError> {
+        self.write(|transaction, _| comparisons::keep_disagreements(transaction, allowed))
     }
 
     fn tallies(&mut self) -> Result<Vec<([u8; 16], TallyRow)>, StoreError> {

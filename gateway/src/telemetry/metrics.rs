@@ -14,6 +14,7 @@ use crate::webhooks::post::RESULTS;
 use crate::worker::Shared;
 
 mod clients;
+mod comparisons;
 mod experiments;
 mod own;
 mod recording;
@@ -71,6 +72,7 @@ pub fn render(
     own::webhooks(extra, &mut out);
     upstream::upstream(&snapshot, &mut out);
     upstream::shadows(shared, &snapshot, &mut out);
+    comparisons::comparisons(shared, &snapshot, &mut out);
     recording::outcomes(shared, &mut out);
     recording::feedback(shared, &mut out);
     recording::stored(store, &mut out);

@@ -134,6 +134,20 @@ metrics! {
         "Copies under way; those that wait in the queue are left out.";
     SHADOW_DURATION = "weir_shadow_duration_seconds" Histogram "seconds" ["backend"]
         "Copy taken up to the last byte of its answer; waiting in the queue and dropped copies are left out.";
+    SHADOW_PAIRS = "weir_shadow_pairs_total" Counter "" ["shadow", "result"]
+        "Answers to copies beside those that clients got, by what became of the comparison; copies that were never sent are left out.";
+    SHADOW_DIFFERENCES = "weir_shadow_differences_total" Counter "" ["shadow", "cause"]
+        "Pairs that differ, by what tells them apart.";
+    SHADOW_NOT_COMPARABLE = "weir_shadow_not_comparable_total" Counter "" ["shadow", "reason"]
+        "Pairs that show nothing, by why.";
+    SHADOW_AGREEMENT = "weir_shadow_agreement_ratio" Gauge "" ["shadow"]
+        "Share of compared pairs that agree, 0 to 1, since the comparison began; restarts of the process do not end it. Absent before the first.";
+    SHADOW_LATENCY = "weir_shadow_latency_ratio" Gauge "" ["shadow", "at"]
+        "How many times as long copies take, pair by pair, as a geometric mean since the comparison began; handshakes and the queue of copies are left out. Absent before the first.";
+    SHADOW_SAMPLES = "weir_shadow_samples_total" Counter "" ["shadow", "result"]
+        "Disagreements that were kept, and those that were to be and could not be stored.";
+    SHADOW_COMPARE_BYTES = "weir_shadow_compare_bytes" Gauge "bytes" []
+        "Answers in memory that wait to be compared.";
     OUTCOMES = "weir_outcomes_total" Counter "" ["state", "reason"]
         "Assigned requests, those recorded in the store, and those lost by reason: assigned = recorded + dropped + weir_outcomes_pending.";
     OUTCOMES_PENDING = "weir_outcomes_pending" Gauge "" []

@@ -1,8 +1,12 @@
 //! Does a copy's answer agree with the live one?
 //!
-//! How to compare is chosen per route. Bodies come whole, as bytes; what is not what a comparison
-//! expects (no JSON, no such member) does not agree, and says why.
+//! How to compare is chosen per shadow. Bodies come whole, read as JSON where they are. What is not
+//! what a comparison expects (no JSON, no such member) is told as such, with whose it was.
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 /// Text is compared up to here.
@@ -41,11 +45,16 @@ pub enum Comparison {
     Text {
         /// Where.
         pointer: String,
+        /// Similarity from which two agree, usually [`TEXT_AGREES`].
+        at_least: f64,
     },
-    /// The cosine of vectors at a JSON pointer.
+    /// The cosine of vectors at a JSON pointer: lists of numbers, or the base64 of 32-bit floats that
+    /// OpenAI's clients ask for.
     Embedding {
         /// Where.
         pointer: String,
+        /// Cosine from which two agree, usually [`EMBEDDING_AGREES`].
+        at_least: f64,
     },
 }
 
@@ -70,7 +79,25 @@ pub struct Answer<'a> {
     /// Status, 100 to 599.
     pub status: u16,
     /// The whole body.
-    pub body: &'a [u8],
+    pub body: Content<'a>,
+}
+
+/// A whole body.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// JSON, read.
+    Json(&'a Value),
+    /// Anything else.
+    Bytes(&'a [u8]),
+}
+
+/// Whose body was not what the comparison expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// The live one's, whatever the copy's was.
+    Live,
+    /// The copy's alone.
+    Copy,
 }
 
 /// What a comparison found.
@@ -87,63 +114,83 @@ pub struct Agreement {
     pub length_ratio: Option<f64>,
     /// Both labels of [`Comparison::Label`], live first: for [`shadow::Labels`](super::shadow::Labels).
     pub labels: Option<(String, String)>,
-    /// The bodies were not what the comparison expects.
-    pub unusable: bool,
 }
 
 impl Agreement {
     fn of(agrees: bool) -> Self {
         let similarity = if agrees { 1.0 } else { 0.0 };
-        Self {
-            agrees,
-            similarity,
-            largest_gap: None,
-            length_ratio: None,
-            labels: None,
-            unusable: false,
-        }
-    }
-
-    fn unusable() -> Self {
-        Self { unusable: true, ..Self::of(false) }
+        Self { agrees, similarity, largest_gap: None, length_ratio: None, labels: None }
     }
 }
 
 impl Comparison {
     /// Compares a copy's answer with the live one.
-    pub fn compare(&self, live: Answer<'_>, copy: Answer<'_>) -> Agreement {
-        let found = match self {
-            Self::Status => Some(Agreement::of(live.status / 100 == copy.status / 100)),
-            Self::Exact { ignored } => Some(Agreement::of(exact(live.body, copy.body, ignored))),
-            Self::Label { pointer } => labels(live.body, copy.body, pointer),
-            Self::Numeric { pointer, closeness } => {
-                numeric(live.body, copy.body, pointer, *closeness)
+    ///
+    /// # Errors
+    /// Whose body has nothing to compare.
+    pub fn compare(&self, live: Answer<'_>, copy: Answer<'_>) -> Result<Agreement, Unusable> {
+        let (of_live, of_copy) = (live.body, copy.body);
+        Ok(match self {
+            Self::Status => Agreement::of(live.status / 100 == copy.status / 100),
+            Self::Exact { ignored } => Agreement::of(exact(of_live, of_copy, ignored)),
+            Self::Label { pointer } => {
+                let (live, copy) = both(of_live, of_copy, |body| label(body, pointer))?;
+                let agrees = live == copy;
+                Agreement { labels: Some((live, copy)), ..Agreement::of(agrees) }
             }
-            Self::Text { pointer } => texts(live.body, copy.body, pointer),
-            Self::Embedding { pointer } => embeddings(live.body, copy.body, pointer),
-        };
-        found.unwrap_or_else(Agreement::unusable)
+            Self::Numeric { pointer, closeness } => {
+                let (live, copy) = both(of_live, of_copy, |body| numbers(body.at(pointer)?))?;
+                numeric(&live, &copy, *closeness)
+            }
+            Self::Text { pointer, at_least } => {
+                let (live, copy) = both(of_live, of_copy, |body| text(body, pointer))?;
+                texts(&live, &copy, *at_least)
+            }
+            Self::Embedding { pointer, at_least } => {
+                let (live, copy) = both(of_live, of_copy, |body| vector(body.at(pointer)?))?;
+                // Of vectors that are no vectors of one space nothing can be said.
+                let cosine = cosine(&live, &copy).ok_or(Unusable::Copy)?;
+                let agreement = Agreement::of(cosine >= *at_least);
+                Agreement { similarity: cosine.clamp(0.0, 1.0), ..agreement }
+            }
+        })
     }
 }
 
-fn json(body: &[u8]) -> Option<Value> {
-    serde_json::from_slice(body).ok()
+/// What is read of each body, or whose body does not have it.
+fn both<'a, T>(
+    live: Content<'a>,
+    copy: Content<'a>,
+    read: impl Fn(Content<'a>) -> Option<T>,
+) -> Result<(T, T), Unusable> {
+    let live = read(live).ok_or(Unusable::Live)?;
+    Ok((live, read(copy).ok_or(Unusable::Copy)?))
 }
 
-fn at(body: &[u8], pointer: &str) -> Option<Value> {
-    json(body)?.pointer_mut(pointer).map(Value::take)
-}
-
-fn exact(live: &[u8], copy: &[u8], ignored: &[String]) -> bool {
-    let (Some(mut live_json), Some(mut copy_json)) = (json(live), json(copy)) else {
-        return live == copy;
-    };
-    for pointer in ignored {
-        remove(&mut live_json, pointer);
-        remove(&mut copy_json, pointer);
+impl<'a> Content<'a> {
+    /// The value at a JSON pointer.
+    fn at(self, pointer: &str) -> Option<&'a Value> {
+        match self {
+            Self::Json(value) => value.pointer(pointer),
+            Self::Bytes(_) => None,
+        }
     }
-    // Equal without regard to the order of members.
-    live_json == copy_json
+}
+
+fn exact(live: Content<'_>, copy: Content<'_>, ignored: &[String]) -> bool {
+    match (live, copy) {
+        (Content::Json(live), Content::Json(copy)) => {
+            let without = |value: &Value| {
+                let mut value = value.clone();
+                ignored.iter().for_each(|pointer| remove(&mut value, pointer));
+                value
+            };
+            // Equal without regard to the order of members.
+            if ignored.is_empty() { live == copy } else { without(live) == without(copy) }
+        }
+        (Content::Bytes(live), Content::Bytes(copy)) => live == copy,
+        (Content::Json(_), Content::Bytes(_)) | (Content::Bytes(_), Content::Json(_)) => false,
+    }
 }
 
 fn remove(value: &mut Value, pointer: &str) {
@@ -160,17 +207,16 @@ fn remove(value: &mut Value, pointer: &str) {
     }
 }
 
-fn labels(live: &[u8], copy: &[u8], pointer: &str) -> Option<Agreement> {
-    // A text is a label as it is, anything else as JSON writes it.
-    let label = |value: Value| match value {
-        Value::String(text) => text,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            value.to_string()
+/// A text is a label as it is, anything else as JSON writes it.
+fn label(body: Content<'_>, pointer: &str) -> Option<String> {
+    match (body, body.at(pointer)) {
+        (_, Some(Value::String(text))) => Some(text.clone()),
+        (_, Some(value)) => Some(value.to_string()),
+        (Content::Bytes(bytes), None) if pointer.is_empty() => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
         }
-    };
-    let (live, copy) = (label(at(live, pointer)?), label(at(copy, pointer)?));
-    let agrees = live == copy;
-    Some(Agreement { labels: Some((live, copy)), ..Agreement::of(agrees) })
+        (_, None) => None,
+    }
 }
 
 fn numbers(value: &Value) -> Option<Vec<f64>> {
@@ -184,37 +230,47 @@ fn numbers(value: &Value) -> Option<Vec<f64>> {
     }
 }
 
-fn numeric(live: &[u8], copy: &[u8], pointer: &str, closeness: Closeness) -> Option<Agreement> {
-    let (live, copy) = (numbers(&at(live, pointer)?)?, numbers(&at(copy, pointer)?)?);
+/// A list of numbers, or the base64 of 32-bit floats.
+fn vector(value: &Value) -> Option<Vec<f64>> {
+    let Value::String(text) = value else { return numbers(value) };
+    let bytes = BASE64.decode(text).ok()?;
+    let (floats, rest) = bytes.as_chunks::<4>();
+    let read = |bytes: &[u8; 4]| f64::from(f32::from_le_bytes(*bytes));
+    (rest.is_empty() && !floats.is_empty()).then(|| floats.iter().map(read).collect())
+}
+
+fn numeric(live: &[f64], copy: &[f64], closeness: Closeness) -> Agreement {
     if live.len() != copy.len() {
-        return Some(Agreement::of(false));
+        return Agreement::of(false);
     }
     let mut largest: f64 = 0.0;
     let mut all_close = true;
-    for (a, b) in live.iter().zip(&copy) {
+    for (a, b) in live.iter().zip(copy) {
         let gap = (a - b).abs();
         largest = largest.max(gap);
         let allowed = closeness.absolute + closeness.relative * a.abs().max(b.abs());
         all_close &= gap <= allowed;
     }
-    Some(Agreement { largest_gap: Some(largest), ..Agreement::of(all_close) })
+    Agreement { largest_gap: Some(largest), ..Agreement::of(all_close) }
 }
 
-fn texts(live: &[u8], copy: &[u8], pointer: &str) -> Option<Agreement> {
-    let text = |body: &[u8]| match at(body, pointer) {
-        Some(Value::String(text)) => Some(text),
-        Some(value) if pointer.is_empty() => Some(value.to_string()),
-        None if pointer.is_empty() => Some(String::from_utf8_lossy(body).into_owned()),
-        Some(_) | None => None,
-    };
-    let (live, copy) = (text(live)?, text(copy)?);
-    let similarity = similarity_of_texts(&live, &copy);
+fn text<'a>(body: Content<'a>, pointer: &str) -> Option<Cow<'a, str>> {
+    match (body, body.at(pointer)) {
+        (_, Some(Value::String(text))) => Some(Cow::Borrowed(text)),
+        (_, Some(value)) if pointer.is_empty() => Some(Cow::Owned(value.to_string())),
+        (Content::Bytes(bytes), None) if pointer.is_empty() => Some(String::from_utf8_lossy(bytes)),
+        (_, Some(_) | None) => None,
+    }
+}
+
+fn texts(live: &str, copy: &str, at_least: f64) -> Agreement {
+    let similarity = similarity_of_texts(live, copy);
     let (short, long) = (live.len().min(copy.len()), live.len().max(copy.len()));
-    Some(Agreement {
+    Agreement {
         similarity,
         length_ratio: Some(if long == 0 { 1.0 } else { short as f64 / long as f64 }),
-        ..Agreement::of(similarity >= TEXT_AGREES)
-    })
+        ..Agreement::of(similarity >= at_least)
+    }
 }
 
 /// How alike two texts are, 0 to 1: 1 if they are equal but for case and white space, else the
@@ -262,13 +318,6 @@ fn shingles(text: &str) -> Vec<u64> {
     shingles.sort_unstable();
     shingles.dedup();
     shingles
-}
-
-fn embeddings(live: &[u8], copy: &[u8], pointer: &str) -> Option<Agreement> {
-    let (live, copy) = (numbers(&at(live, pointer)?)?, numbers(&at(copy, pointer)?)?);
-    let cosine = cosine(&live, &copy)?;
-    let agreement = Agreement::of(cosine >= EMBEDDING_AGREES);
-    Some(Agreement { similarity: cosine.clamp(0.0, 1.0), ..agreement })
 }
 
 /// The cosine of the angle between two vectors; `None` if their lengths differ or one is zero.

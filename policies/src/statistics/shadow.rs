@@ -12,16 +12,21 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::attribution::Epoch;
 use super::fairness::{Z, wilson};
 use super::mean::{Difference, T_OPT};
 use super::moments::Moments;
 use super::special::e_value;
-use super::{Interval, Verdict};
+use super::{Interval, Verdict, rate};
 use crate::sketch::{self, Sketch};
 
 /// So many different labels have a row and a column; what comes after shares `(other)`.
 pub const LABELS: usize = 64;
+
+/// A label is at most so many bytes long; longer ones are text, and share `(other)`.
+pub const LABEL_BYTES: usize = 64;
 
 /// The label of those that have no row.
 pub const OTHER: &str = "(other)";
@@ -29,10 +34,14 @@ pub const OTHER: &str = "(other)";
 /// So many pairs are needed before a shadow can be said to have passed.
 pub const LEAST_PAIRS: u64 = 1000;
 
+/// Chance that a shadow whose agreement is too low ever passes.
+pub const PASS_ALPHA: f64 = 0.05;
+
 /// What turned into what: labels of live answers and of their copies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels {
     /// By (live, copy).
+    #[serde(with = "rows")]
     table: BTreeMap<(String, String), u64>,
     known: Vec<String>,
     agreed: u64,
@@ -56,7 +65,7 @@ impl Labels {
         if self.known.iter().any(|known| known == label) {
             return label.to_owned();
         }
-        if label != OTHER && self.known.len() < LABELS {
+        if label != OTHER && label.len() <= LABEL_BYTES && self.known.len() < LABELS {
             self.known.push(label.to_owned());
             return label.to_owned();
         }
@@ -100,6 +109,24 @@ impl Labels {
     }
 }
 
+/// JSON has no maps with pairs for keys: they are written as a list of rows.
+mod rows {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    type Table = BTreeMap<(String, String), u64>;
+
+    pub(super) fn serialize<S: Serializer>(table: &Table, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(table.iter().map(|((live, copy), count)| (live, copy, count)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Table, D::Error> {
+        let rows = Vec::<(String, String, u64)>::deserialize(from)?;
+        Ok(rows.into_iter().map(|(live, copy, count)| ((live, copy), count)).collect())
+    }
+}
+
 /// How many of how many pairs agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Agreed {
@@ -121,11 +148,28 @@ impl Agreed {
         wilson(self.agreed, self.pairs, Z)
     }
 
-    /// Whether a shadow has passed: enough pairs, agreement that is surely at least `least`, and no
-    /// guardrail breached.
+    /// Counts a pair.
+    pub fn add(&mut self, agrees: bool) {
+        self.agreed += u64::from(agrees);
+        self.pairs += 1;
+    }
+
+    /// Adds what another replica counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.agreed += other.agreed;
+        self.pairs += other.pairs;
+    }
+
+    /// The interval of it that holds at every look, with chance `1 - alpha`.
+    pub fn at_all_times(&self, alpha: f64) -> Interval {
+        rate::interval(self.agreed, self.pairs, alpha, rate::T_OPT)
+    }
+
+    /// Whether a shadow has passed: enough pairs, agreement that is surely at least `least` however
+    /// often that was asked, and no guardrail breached.
     pub fn passes(&self, least_pairs: u64, least: f64, guardrails: &[Verdict]) -> bool {
         self.pairs >= least_pairs
-            && self.interval().lower >= least
+            && self.at_all_times(PASS_ALPHA).lower >= least
             && !guardrails.contains(&Verdict::Breached)
     }
 }
@@ -160,7 +204,7 @@ impl Failures {
 }
 
 /// How much slower copies are, pair by pair: `r = ln(copy/live)`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairedLatency {
     moments: Moments,
     /// Sizes of `r` where the copy was slower, and where it was faster.
@@ -238,6 +282,24 @@ impl PairedLatency {
         };
         Some(r.exp())
     }
+
+    /// How many pairs lie between neighbours of `bounds`, which are ratios in ascending order: at
+    /// most the first, above it and at most the second, and so on, above the last at the end. To
+    /// within 1 % of the logarithm.
+    pub fn histogram(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len() + 1];
+        let mut add = |r: f64, count: u64| {
+            counts[bounds.partition_point(|bound| bound.ln() < r)] += count;
+        };
+        for (bucket, &count) in self.slower.counts().iter().enumerate() {
+            add(sketch::edge(bucket), count);
+        }
+        for (bucket, &count) in self.faster.counts().iter().enumerate() {
+            add(-sketch::edge(bucket), count);
+        }
+        add(0.0, self.moments.n - self.slower_pairs - self.faster_pairs);
+        counts
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +329,19 @@ mod tests {
     }
 
     #[test]
+    fn text_is_no_label_and_is_not_kept() {
+        let mut labels = Labels::default();
+        let text = "a sentence that somebody said ".repeat(3);
+        labels.add(&text, &text);
+        labels.add("cat", &text);
+        let rows: Vec<_> = labels.table().collect();
+        assert_eq!(rows, [(OTHER, OTHER, 1), ("cat", OTHER, 1)]);
+        assert_eq!(labels.agreement(), Agreed { agreed: 1, pairs: 2 });
+        let again: Labels = serde_json::from_str(&serde_json::to_string(&labels).unwrap()).unwrap();
+        assert_eq!(again, labels);
+    }
+
+    #[test]
     fn endless_labels_stay_in_a_bounded_table_and_agreement_stays_exact() {
         let mut labels = Labels::default();
         for n in 0..1000 {
@@ -284,6 +359,9 @@ mod tests {
     fn passing_needs_pairs_agreement_and_no_breach() {
         let of = |agreed, pairs| Agreed { agreed, pairs };
         assert!(of(990, 1000).passes(LEAST_PAIRS, 0.97, &[Verdict::TooEarly]));
+        // Surely, and however often it was asked: the interval for a single look is not enough.
+        assert!(of(990, 1000).interval().lower > 0.981);
+        assert!(!of(990, 1000).passes(LEAST_PAIRS, 0.981, &[]));
         assert!(!of(990, 1000).passes(LEAST_PAIRS, 0.99, &[]));
         assert!(!of(999, 999).passes(LEAST_PAIRS, 0.9, &[]));
         assert!(!of(1000, 1000).passes(LEAST_PAIRS, 0.9, &[Verdict::Breached]));
@@ -321,6 +399,15 @@ mod tests {
         let median = paired.quantile(0.5).unwrap();
         assert!((median - 1.05).abs() < 0.02, "{median}");
         assert!(paired.quantile(0.0).unwrap() < 0.96 && paired.quantile(1.0).unwrap() > 1.14);
+        let histogram = paired.histogram(&[0.9, 1.0, 1.05, 2.0]);
+        assert_eq!(histogram.iter().sum::<u64>(), 400);
+        assert!(histogram[0] == 0 && histogram[4] == 0 && histogram[1] > 50, "{histogram:?}");
+        let up_to_median: u64 = histogram[..3].iter().sum();
+        assert!((180..=230).contains(&up_to_median), "{histogram:?}");
+        let again: PairedLatency =
+            serde_json::from_str(&serde_json::to_string(&paired).unwrap()).unwrap();
+        assert_eq!(again.histogram(&[1.0]), paired.histogram(&[1.0]));
+        assert_eq!(again.quantile(0.9), paired.quantile(0.9));
     }
 
     #[test]

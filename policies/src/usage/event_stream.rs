@@ -11,7 +11,7 @@ const DATA: &[u8] = b"data:";
 
 /// The place in a stream, at any byte.
 #[derive(Debug, Default)]
-pub(super) struct EventStream {
+pub(crate) struct EventStream {
     line: Line,
     /// So many bytes of the stream's byte order mark were seen.
     mark: usize,
@@ -38,7 +38,7 @@ enum Line {
 
 impl EventStream {
     /// Takes the next bytes and hands over the data of each event that ends in them.
-    pub(super) fn feed(&mut self, chunk: &[u8], event: &mut impl FnMut(Data<'_>)) {
+    pub(crate) fn feed(&mut self, chunk: &[u8], event: &mut impl FnMut(Data<'_>)) {
         let mut rest = chunk;
         while let Some(&byte) = rest.first() {
             if std::mem::take(&mut self.after_cr) && byte == b'\n' {
@@ -102,7 +102,7 @@ impl EventStream {
 
     /// The stream is over. The standard drops an event that no empty line ended; servers that
     /// forget the last line end are too common for that.
-    pub(super) fn end(&mut self, event: &mut impl FnMut(Data<'_>)) {
+    pub(crate) fn end(&mut self, event: &mut impl FnMut(Data<'_>)) {
         self.dispatch(event);
     }
 

@@ -11,7 +11,7 @@ const MAX_HEAD: usize = 256;
 
 /// Data that came together: all of it, or its two ends when there was too much.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Data<'a> {
+pub(crate) enum Data<'a> {
     Whole(&'a [u8]),
     /// The first [`MAX_HEAD`] bytes, and the last, at most [`MAX_TAIL`].
     Ends {

@@ -1,7 +1,7 @@
 // What a stake of 1 has grown to: upwards the bet that the variant stays within the step's margin, downwards
 // the bet that it does harm. Thresholds say when a guardrail is held, and when the ramp is rolled back.
 import type { Guardrail } from "../api";
-import { figures, grouped } from "../words/numbers";
+import { figures, grouped, plain } from "../words/numbers";
 import { unix } from "../words/times";
 import { measure } from "../words/verdict";
 import { VerdictMark } from "../parts/marks";
@@ -29,14 +29,16 @@ export function EvidenceChart({ of, at }: { of: Guardrail; at: number }) {
   const xs = times.map(x);
   const safe = line(xs, of.series.map((point) => y(cut(point.log_e_safe))));
   const harm = line(xs, of.series.map((point) => y(-cut(point.log_e_harm))));
+  // Where next to nothing fails, being rare is enough, whatever the ratio is.
+  const byCeiling = of.log_e_safe < of.thresholds.held && (of.log_e_below_ceiling ?? 0) >= of.thresholds.held;
   const verdict =
     of.verdict === "breached" ? { sign: "worse" as const, word: "harm shown", sentence: odds(of.log_e_harm) }
-    : of.verdict === "held" ? { sign: "no_worse" as const, word: "held", sentence: odds(of.log_e_safe) }
-    : { sign: "early" as const, word: "too early", sentence: `${odds(Math.max(0, of.log_e_safe))}, needs ${figures(Math.exp(of.thresholds.held), 3)}` };
+    : of.verdict === "held" ? { sign: "no_worse" as const, word: "held", sentence: byCeiling ? `under the ceiling, ${odds(of.log_e_below_ceiling ?? 0)}` : odds(of.log_e_safe) }
+    : { sign: "early" as const, word: "too early", sentence: `${odds(Math.max(0, of.log_e_safe))}, needs ${plain(Math.exp(of.thresholds.held))}` };
   return (
     <figure>
       <h3>{label} <span class="qq">{note}</span></h3>
-      <div class="plot" role="img" aria-label={`${label} ${note}: ${verdict.word}. For safety ${odds(of.log_e_safe)}, held from ${figures(Math.exp(of.thresholds.held), 3)}; for harm ${odds(of.log_e_harm)}, rolled back from ${figures(Math.exp(of.thresholds.breach), 3)}.`}>
+      <div class="plot" role="img" aria-label={`${label} ${note}: ${verdict.word}. For safety ${odds(of.log_e_safe)}, held from ${plain(Math.exp(of.thresholds.held))}; for harm ${odds(of.log_e_harm)}, rolled back from ${plain(Math.exp(of.thresholds.breach))}.`}>
         <svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
           <line class="thr" x1="0" x2="1000" y1={y(of.thresholds.held)} y2={y(of.thresholds.held)} />
           <line class="thr harmful" x1="0" x2="1000" y1={y(-of.thresholds.breach)} y2={y(-of.thresholds.breach)} />

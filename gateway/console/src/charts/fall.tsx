@@ -10,6 +10,8 @@ const SPAN = 300;
 const ROW = 4;
 const MEAN = 12;
 const HEIGHT = 300;
+/** Height of a line of words, in seconds of the picture. */
+const WORDS = 20;
 
 /** A revision and the shares it dealt. */
 export interface Dealt {
@@ -67,13 +69,14 @@ export function Fall({ experiment, names, dealt }: { experiment: string; names: 
     })
     .join("");
   const marks = dealt.filter((each) => now - each.at < SPAN - 4 && each.at <= now + 2 && each.revision > 1);
-  // Words need room: of two that touch, the newer is read.
-  let above = -Infinity;
+  // Words stand above their line, or below it at the very top. Of two that touch the newer is read.
+  let taken = -Infinity;
   const told = marks.map((mark) => {
     const place = Math.max(0, now - mark.at);
-    const hasRoom = place - above > 20 && place > 14;
-    if (hasRoom) above = place;
-    return { ...mark, place, hasRoom };
+    const below = place < WORDS;
+    const hasRoom = (below ? place : place - WORDS) >= taken;
+    taken = Math.max(taken, hasRoom && below ? place + WORDS : place);
+    return { ...mark, place, below, hasRoom };
   });
   const newest = marks[0];
   const label = `Where requests really went in the last 5 minutes, newest on top.${newest ? ` Revision ${newest.revision} at ${clock(newest.at)}: ${newest.words}.` : ""}`;
@@ -85,7 +88,7 @@ export function Fall({ experiment, names, dealt }: { experiment: string; names: 
         <path class="dealt" d={edges} />
       </svg>
       {told.map((mark) => (
-        <div key={mark.revision} class="rev" style={{ top: `${(mark.place / SPAN) * 100}%` }} title={utc(mark.at)}>
+        <div key={mark.revision} class={`rev${mark.below ? " below" : ""}`} style={{ top: `${(mark.place / SPAN) * 100}%` }} title={utc(mark.at)}>
           {mark.hasRoom && <span>{clock(mark.at)} <b>revision {mark.revision}</b>{mark.words !== "" && `, ${mark.words}`}</span>}
         </div>
       ))}

@@ -25,7 +25,8 @@ export function IntervalPlot({ at, control, ratio, fine, decided }: Props) {
   const clamp = (value: number) => Math.max(0, Math.min(1, value));
   const place = (value: number) => clamp(value <= 0 ? 0 : placeOf(value)) * 1000;
   const { value, low, high } = ratio;
-  const known = value !== null || low !== null || high !== null;
+  // From nothing to anything says nothing.
+  const known = value !== null || (low ?? 0) > 0 || high !== null;
   const [from, to] = [low ?? 0, high ?? Infinity];
   const [left, right] = [place(from), Number.isFinite(to) ? place(to) : 1000];
   const label =

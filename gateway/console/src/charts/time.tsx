@@ -34,6 +34,16 @@ interface Props {
 
 const ends = new Map<string, number>();
 
+/** Marks whose labels have room; of two that touch the newer. Newest first. */
+export function readable(marks: readonly Mark[], now: number): Mark[] {
+  let next = Infinity;
+  return marks.filter((mark) => {
+    if (mark.at <= now - SPAN || mark.at > next - SPAN / 12) return false;
+    next = mark.at;
+    return true;
+  });
+}
+
 /** Colours as the canvas needs them: worked out by the page, in the scheme in force. */
 function colours(count: number): { lines: string[]; hair: string; edge: string; text: string; ink: string } {
   const probe = document.createElement("span");
@@ -185,7 +195,7 @@ export function TimeChart({ id, title, unit, names, column, words, marks }: Prop
             <span class={`sw ${hue(each.at)}`}>{each.name} {isUnder ? (under.values[each.at] === null || under.values[each.at] === undefined ? "–" : words(under.values[each.at]!)) : words(each.value ?? 0)}</span>
           </span>
         ))}
-        {marks.filter((mark) => mark.at > now - SPAN).map((mark) => <span key={mark.label} class="tx box" style={{ left: `${100 - ((now - mark.at) / SPAN) * 100}%` }}>{mark.label}</span>)}
+        {readable(marks, now).map((mark) => <span key={mark.label} class="tx box" style={{ left: `${100 - ((now - mark.at) / SPAN) * 100}%` }}>{mark.label}</span>)}
         {told.length === 0 && <p class="none s">No request in the last 15 minutes.</p>}
       </div>
       <div class="xax">

@@ -1,7 +1,7 @@
 // What needs somebody: the worst first. The overview has room for one.
 import type { Experiment, Results } from "../api";
 import type { Frame } from "../live";
-import { NB, listed, percent, said, shareOf } from "../words/numbers";
+import { listed, percent, said, shareOf } from "../words/numbers";
 import { overall } from "../words/verdict";
 
 export interface Need {
@@ -60,14 +60,14 @@ export function needs({ experiments, results, frame, status }: Known): Need[] {
     }
   }
   if (status && !status.store.up) {
-    harm.push({ kind: "harm", head: "The store does not answer.", body: `Traffic is served as before; outcomes wait. ${status.store.last_error ?? ""}`, to: "/", action: "" });
+    harm.push({ kind: "harm", head: "The store does not answer.", body: `Traffic is served as before; outcomes wait. ${status.store.last_error ?? ""}`, to: "/gateway", action: "Look at the gateway" });
   }
   if (status?.config.last_error) {
-    wait.push({ kind: "wait", head: "The last reload changed nothing.", body: status.config.last_error, to: "/", action: "" });
+    wait.push({ kind: "wait", head: "The last reload changed nothing.", body: status.config.last_error, to: "/gateway", action: "Look at the gateway" });
   }
   const ejected = Object.entries(frame?.backends ?? {}).filter(([, backend]) => backend.endpoints > 0 && backend.serving === 0);
   if (ejected.length > 0) {
-    harm.push({ kind: "harm", head: `${listed(ejected.map(([name]) => name))}: no endpoint serves.`, body: `Each was ejected after failures and is tried again by itself.${NB}`, to: "/", action: "" });
+    harm.push({ kind: "harm", head: `${listed(ejected.map(([name]) => name))}: no endpoint serves.`, body: `Each was ejected after failures and is tried again by itself.`, to: "/backends", action: "Look at backends" });
   }
   if (frame?.gateway.draining) {
     wait.push({ kind: "wait", head: "This gateway is draining.", body: "It finishes what runs and takes nothing new.", to: "/", action: "" });

@@ -19,6 +19,11 @@ interface Place {
 const PLACES: Place[] = [
   { to: "/", name: "Overview" },
   { to: "/experiments", name: "Experiments" },
+  { to: "/requests", name: "Requests" },
+  { to: "/backends", name: "Backends" },
+  { to: "/audit", name: "Audit", needs: "audit:read" },
+  { to: "/keys", name: "Keys", needs: "keys:manage" },
+  { to: "/gateway", name: "Gateway" },
 ];
 
 export function signOut(): void {
@@ -140,6 +145,8 @@ export function Shell({ children }: { children: ComponentChildren }) {
     // Whoever follows a link with the keyboard stands at the beginning of the new page.
     if (first.current) first.current = false;
     else main.current?.focus({ preventScroll: true });
+    // On a phone the place may lie outside of what is seen of the row of places.
+    document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [path.value]);
   return (
     <>

@@ -76,7 +76,10 @@ export function valueOf(key: string, of: VariantResult): string {
 /** `3.1× as often (2.0 to 4.9)`. */
 function times(ratio: Bounded, how: string): string {
   // Against nothing at all there is no ratio, but a bound of it.
-  if (ratio.value === null) return ratio.low === null ? `more ${how}` : `at least ${figures(ratio.low)}×${NB}as ${how}`;
+  if (ratio.value === null || ratio.value === 0) {
+    if (ratio.value === null && (ratio.low ?? 0) > 0) return `at least ${figures(ratio.low ?? 0)}×${NB}as ${how}`;
+    return ratio.high === null ? `otherwise ${how}` : `at most ${figures(ratio.high)}×${NB}as ${how}`;
+  }
   return `${figures(ratio.value ?? 0)}×${NB}as ${how}${between(ratio, (value) => figures(value))}`;
 }
 

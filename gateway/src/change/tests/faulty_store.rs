@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::comparison::known::ComparisonRow;
+use crate::comparison::sample::{Disagreement, DisagreementRow};
 use crate::evidence::EvidenceRow;
 use crate::recorder::row::Row;
 use crate::store::outbox::{Outbox, Tried};
@@ -170,6 +172,34 @@ impl Store for Faulty {
     }
     fn evidence(&mut self) -> Result<Vec<EvidenceRow>, StoreError> {
         self.there()?.evidence()
+    }
+    fn set_comparisons(&mut self, rows: &[ComparisonRow]) -> Result<(), StoreError> {
+        self.there()?.set_comparisons(rows)
+    }
+    fn comparisons(&mut self) -> Result<Vec<ComparisonRow>, StoreError> {
+        self.there()?.comparisons()
+    }
+    fn delete_comparisons(
+        &mut self,
+        keep: &[String],
+        before: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        self.there()?.delete_comparisons(keep, before)
+    }
+    fn add_disagreements(&mut self, rows: &[DisagreementRow]) -> Result<(), StoreError> {
+        self.there()?.add_disagreements(rows)
+    }
+    fn disagreements(
+        &mut self,
+        shadow: &str,
+        before: Option<u64>,
+        limit: u32,
+        audit: &AuditRow,
+    ) -> Result<Vec<Disagreement>, StoreError> {
+        self.there()?.disagreements(shadow, before, limit, audit)
+    }
+    fn keep_disagreements(&mut self, allowed: &[(String, i64, u32)]) -> Result<(), StoreError> {
+        self.there()?.keep_disagreements(allowed)
     }
     fn delete_evidence(&mut self, before: i64) -> Result<Vec<String>, StoreError> {
         self.there()?.delete_evidence(before)

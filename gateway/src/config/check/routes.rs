@@ -1,4 +1,4 @@
-//! Routes and shadows: rules, deadlines, and what is copied where.
+//! Routes: rules and deadlines.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use http::{HeaderName, HeaderValue, Method};
 use routing::{HeaderMatch, HeaderValueMatch, HostPattern, PathPattern, PathPatternFault, Rule};
 
 use super::{Check, Names};
-use crate::config::plan::{Route, Shadow, Timeouts};
+use crate::config::plan::{Route, Timeouts};
 use crate::config::written::{self, At, Entries};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 impl Check<'_> {
     pub(super) fn routes(
@@ -36,6 +36,7 @@ impl Check<'_> {
                 preserve_host,
                 body_bytes: own_body_bytes,
                 server_timing,
+                payload_capture,
             } = route;
             let label = format!("route {:?}", name.value);
             let place = ["routes", name.value.as_str()];
@@ -85,6 +86,7 @@ impl Check<'_> {
                     1..=64 << 30,
                 ),
                 server_timing: server_timing.is_some_and(|yes| yes.value),
+                payload_capture: payload_capture.is_some_and(|yes| yes.value),
                 name: name.value.into(),
             });
         }
@@ -237,53 +239,6 @@ impl Check<'_> {
             idle: time("idle", idle, 60),
             total: time("total", total, 600),
         }
-    }
-
-    pub(super) fn shadows(
-        &mut self,
-        entries: Entries<written::Shadow>,
-        routes: &Names,
-        backends: &Names,
-    ) -> Vec<Shadow> {
-        let mut shadows = Vec::new();
-        for (name, shadow) in entries.0 {
-            let written::Shadow { route, backend, percent, max_in_flight, queue, timeout } = shadow;
-            let label = format!("shadow {:?}", name.value);
-            let place = ["shadows", name.value.as_str()];
-            let at = &name.span;
-            let example = "\"NAME\" (of a [routes.NAME])";
-            let route = self.required(route, &label, &place, "route", at, example);
-            let example = "\"NAME\" (of a [backends.NAME])";
-            let backend = self.required(backend, &label, &place, "backend", at, example);
-            let percent = self.required(percent, &label, &place, "percent", at, "10");
-            let share = percent.map_or(0.0, |percent| {
-                if !(0.0..=100.0).contains(&percent.value) {
-                    let what = format!("{label}: percent is {}", percent.value);
-                    self.problem(&percent.span, what, "a number from 0 to 100");
-                }
-                percent.value / 100.0
-            });
-            shadows.push(Shadow {
-                route: route.map_or(0, |route| self.find(&label, &route, routes)),
-                backend: backend.map_or(0, |backend| self.find(&label, &backend, backends)),
-                share,
-                max_in_flight: self.whole(
-                    &format!("{label}: max_in_flight"),
-                    max_in_flight.as_ref(),
-                    64,
-                    1..=100_000,
-                ),
-                queue: self.whole(&format!("{label}: queue"), queue.as_ref(), 256, 0..=100_000),
-                timeout: self.duration(
-                    &format!("{label}: timeout"),
-                    timeout.as_ref(),
-                    Duration::from_secs(600),
-                    MILLISECOND..=DAY,
-                ),
-                name: name.value.into(),
-            });
-        }
-        shadows
     }
 }
 

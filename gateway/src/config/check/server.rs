@@ -143,6 +143,7 @@ impl Check<'_> {
             replay_bytes,
             shadow_bytes,
             inspect_bytes,
+            compare_bytes,
         } = limits.unwrap_or_default().value;
         // HTTP/2 counts its windows in 31 bits. hyper's smallest read buffer is 8 KiB.
         let window = (1 << 31) - 1;
@@ -164,6 +165,7 @@ impl Check<'_> {
         let replay_bytes = bytes("replay_bytes", replay_bytes, 64 * KIB, 1..=64 * MIB);
         let shadow_bytes = bytes("shadow_bytes", shadow_bytes, MIB, 1..=64 * MIB);
         let inspect_bytes = bytes("inspect_bytes", inspect_bytes, MIB, 1..=64 * MIB);
+        let compare_bytes = bytes("compare_bytes", compare_bytes, 64 * MIB, MIB..=16 << 30);
         let mut count = |member, written: Option<At<u64>>, default: u64, most| {
             self.whole(&name(member), written.as_ref(), default, 1..=most)
         };
@@ -212,6 +214,7 @@ impl Check<'_> {
             replay_bytes: size(replay_bytes),
             shadow_bytes: size(shadow_bytes),
             inspect_bytes: size(inspect_bytes),
+            compare_bytes: size(compare_bytes),
         }
     }
 

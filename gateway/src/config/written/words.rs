@@ -79,6 +79,17 @@ words! {
     Undeclared { Accept = "accept", Refuse = "refuse" }
 }
 words! {
+    /// How two answers are compared.
+    ComparisonKind {
+        Status = "status",
+        Exact = "exact",
+        Label = "label",
+        Numeric = "numeric",
+        Text = "text",
+        Embedding = "embedding",
+    }
+}
+words! {
     /// What the values of a metric are.
     MetricKind { Bool = "bool", Number = "number", Text = "text" }
 }

@@ -36,6 +36,19 @@ pub(super) struct Times {
     pub(super) over: Option<Instant>,
 }
 
+impl Times {
+    /// When the request was on its connection with all of its body, of which the client sent the last
+    /// at `body_ended` if it was streamed: until then the backend could not answer.
+    pub(super) fn sent(&self, body_ended: Option<Instant>) -> Option<Instant> {
+        self.sent.map(|sent| body_ended.map_or(sent, |ended| ended.max(sent)))
+    }
+
+    /// When the head of the answer came.
+    pub(super) fn first_byte(&self) -> Option<Instant> {
+        self.first_byte
+    }
+}
+
 impl Record {
     /// The caller is known, or refused: it took `took`.
     pub fn authenticated(&mut self, took: Duration) {

@@ -21,6 +21,7 @@ mod outcomes;
 mod feedback;
 mod faults;
 mod damage;
+mod comparisons;
 mod evidence;
 mod crash;
 

@@ -15,6 +15,7 @@ use routing::Reason;
 
 use super::*;
 use crate::backends::{AttemptResult, Backends};
+use crate::comparison::Comparisons;
 use crate::config;
 use crate::config::plan::Plan;
 use crate::feedback::{Feedback, counts};
@@ -80,6 +81,7 @@ fn shared(plan: &Plan) -> Shared {
         .map(|e| (e.name.to_string(), LiveExperiment::first(e, &actor, 0).unwrap()))
         .collect();
     let (backends, tallies, gates) = (Backends::new(2), Tallies::new(2), Gates::default());
+    let comparisons = Comparisons::default();
     let parts = Parts {
         generation: 1,
         keys: Arc::new(KeyRing::new([0; 32], [], [])),
@@ -89,14 +91,20 @@ fn shared(plan: &Plan) -> Shared {
         hash_key: routing::HashKey([0; 16]),
         receipt_key: [0; 32],
         gates: &gates,
+        comparisons: &comparisons,
     };
     let snapshot = snapshot::build(plan, parts, &backends, &tallies);
+    comparisons.open(&snapshot);
+    for shadow in snapshot.routes.iter().flat_map(|route| &route.shadows) {
+        shadow.known.add_for_tests(&comparisons.room, 0.01, 0.02);
+    }
     Shared {
         current: ArcSwap::from_pointee(snapshot),
         backends,
         tallies,
         shadow_tallies: Tallies::new(2),
         gates,
+        comparisons,
         evidence: Default::default(),
         counters: Counters::new(2),
         recorder: Recorder::new(2),
@@ -309,6 +317,13 @@ fn numbers_are_those_that_were_counted() {
             "weir_circuit_state{backend=\"new\",state=\"open\"} 1",
             "weir_shadow_in_flight{backend=\"new\"} 3",
             "weir_shadow_duration_seconds_count{backend=\"new\"} 1",
+            "weir_shadow_pairs_total{shadow=\"next\",result=\"agree\"} 2",
+            "weir_shadow_differences_total{shadow=\"next\",cause=\"copy_failed\"} 0",
+            "weir_shadow_not_comparable_total{shadow=\"next\",reason=\"too_long\"} 0",
+            "weir_shadow_agreement_ratio{shadow=\"next\"} 1",
+            "weir_shadow_latency_ratio{shadow=\"next\",at=\"end\"} 2",
+            "weir_shadow_samples_total{shadow=\"next\",result=\"kept\"} 0",
+            "weir_shadow_compare_bytes 0",
             "weir_feedback_total{experiment=\"int8\",metric=\"thumbs_up\",result=\"stored\"} 1",
             "weir_feedback_total{experiment=\"int8\",metric=\"thumbs_up\",result=\"duplicate\"} 0",
             "weir_feedback_total{experiment=\"\",metric=\"_other\",result=\"invalid\"} 1",

@@ -29,7 +29,7 @@ export function Verdicts({ of, results }: { of: Experiment; results: Results }) 
   const [control, ...others] = results.order;
   const revisions = results.revisions.map((each) => each.revision);
   const span = revisions.length > 1 ? `revisions ${Math.min(...revisions)} to ${Math.max(...revisions)} weighed apart` : `revision ${revisions[0] ?? results.revision}`;
-  const compared = others.filter((name) => results.variants[name]?.versus_control);
+  const compared = others.filter((name) => results.variants[name]?.versus_control && results.variants[name].requests > 0);
   const ofControl = results.variants[control ?? ""];
   return (
     <section class="sec" aria-labelledby="h-v">

@@ -228,7 +228,7 @@ mod tests {
             &["weir", "split", "int8", "stable=90", ""][..],
             &["weir", "split", "--reason", "split it", "int8", "can"],
             &["weir", "ramp", "start", "int8", "--variant", ""],
-            &["weir", "undo", "--to", "", "int8"],
+            &["weir", "undo", "int8", "--to", ""],
         ] {
             let matches = understood(words);
             assert_eq!(

@@ -55,7 +55,9 @@ impl Draft {
         if names.len() < 2 || sum != u32::from(ALL) {
             return None;
         }
-        Some(Self { names, shares: live.clone(), live, edge: 0 })
+        // Where there is something to trade.
+        let edge = live.windows(2).position(|two| two[0] + two[1] > 0).unwrap_or(0);
+        Some(Self { names, shares: live.clone(), live, edge })
     }
 
     /// Whether it differs from what is in force.
@@ -321,6 +323,9 @@ mod tests {
         let shown = of(json!({ "canary": { "share": 0.3333 }, "stable": { "share": 0.6667 } }));
         let shown = shown.unwrap();
         assert_eq!((&shown.names[0][..], &shown.live[..]), ("stable", &[6667, 3333][..]));
+        let shown =
+            of(json!({ "stable": { "share": 0.0 }, "a": { "share": 0.0 }, "b": { "share": 1.0 } }));
+        assert_eq!(shown.unwrap().edge, 1, "where there is something to trade");
         assert_eq!(
             of(json!({ "stable": { "share": 1.0 } })),
             None,

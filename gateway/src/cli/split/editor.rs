@@ -129,7 +129,14 @@ impl Editor {
         };
         self.is_open = true;
         self.said.clear();
+        let before = self.draft.shares.clone();
         self.draft.slide(slide);
+        let (left, right) = (&self.draft.names[self.draft.edge], self.draft.typed_for());
+        if self.draft.shares[self.draft.edge..=self.draft.edge + 1] == [0, 0] {
+            self.said = format!("{left} and {right} have nothing to give each other");
+        } else if self.draft.shares == before {
+            self.said = "that edge goes no further".to_owned();
+        }
         Then::Stay
     }
 

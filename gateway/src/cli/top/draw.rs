@@ -208,13 +208,17 @@ fn note(scene: &Scene<'_>, width: u16) -> Line<'static> {
                 said::ago(scene.now, at)
             ),
         };
-        text.push_str(&match again {
-            None => " The gateway says nothing.".to_owned(),
+        let next = match again {
+            None => " Waiting.".to_owned(),
             Some(0) => " Trying again.".to_owned(),
             Some(seconds) => format!(" Trying again in {seconds} s."),
-        });
-        if let Some(why) = why {
-            text.push_str(&format!(" ({})", look.plain(why)));
+        };
+        let why = why.as_ref().map(|why| format!(" ({})", look.plain(why)));
+        // What does not fit whole is not begun.
+        for more in std::iter::once(next).chain(why) {
+            if text.chars().count() + more.chars().count() <= width.into() {
+                text.push_str(&more);
+            }
         }
         return Line::from(Span::styled(text, look.wait()));
     }

@@ -38,7 +38,7 @@ pub(super) fn measure(measure: Measure) -> &'static str {
 /// A number of a measure, with its unit.
 pub(super) fn amount(measure: Measure, value: f64) -> String {
     match measure {
-        Measure::Rate if value >= 10.0 => format!("{value:.0} requests/s"),
+        Measure::Rate if value >= 10.0 || value.fract() == 0.0 => format!("{value:.0} requests/s"),
         Measure::Rate => format!("{} requests/s", words::per_second(value)),
         Measure::Failed => words::share(value),
         Measure::P95 => words::latency(value),

@@ -54,7 +54,7 @@ impl Pen {
         let mut taken = 0;
         for (key, does) in keys {
             let wide = key.chars().count() + 1 + does.chars().count();
-            if taken > 0 && taken + 3 + wide > self.width.saturating_sub(2) {
+            if taken > 0 && taken + 3 + wide > self.width {
                 lines.push(Vec::new());
                 taken = 0;
             }

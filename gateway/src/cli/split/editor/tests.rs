@@ -95,6 +95,20 @@ fn every_key_moves_what_it_says() {
 }
 
 #[test]
+fn an_edge_that_cannot_move_says_so() {
+    let mut editor = Editor::new(&experiment(8, [0.0, 0.0, 1.0]), 8).unwrap();
+    press(&mut editor, &["Right"]);
+    assert_eq!(editor.said, "", "canary takes from next");
+    press(&mut editor, &["End", "Right"]);
+    assert_eq!(editor.said, "that edge goes no further");
+    press(&mut editor, &["Tab", "Left"]);
+    assert_eq!(editor.said, "that edge goes no further", "stable has nothing to give");
+    let mut editor = Editor::new(&experiment(8, [0.0, 0.0, 1.0]), 8).unwrap();
+    press(&mut editor, &["Tab", "Left"]);
+    assert_eq!(editor.said, "stable and canary have nothing to give each other");
+}
+
+#[test]
 fn enter_confirms_twice_and_esc_leaves_at_every_point() {
     let mut editor = editor();
     assert_eq!(press(&mut editor, &["Left", "Enter"]), Then::Stay, "the reason is asked for");
@@ -153,7 +167,8 @@ fn a_draft_reads_like_this() {
         text.ends_with(
             "
   reason: ok▏
-  Enter puts it in force   ↑ back to the shares   Esc leaves, nothing is changed"
+  Enter puts it in force   ↑ back to the shares
+  Esc leaves, nothing is changed"
         ),
         "{text}"
     );

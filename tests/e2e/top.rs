@@ -212,8 +212,8 @@ async fn frames_are_lines_of_json_for_as_long_as_somebody_reads_them() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let head = Command::new("head").args(["-n", "2"]).stdin(top.stdout.take().unwrap());
-        let head = { head }.output().unwrap();
+        let mut head = Command::new("head");
+        let head = head.args(["-n", "2"]).stdin(top.stdout.take().unwrap()).output().unwrap();
         // head is gone: the next line has no reader, and that is the end.
         let ended = top.wait().unwrap();
         (ended.code(), String::from_utf8(head.stdout).unwrap())

@@ -35,6 +35,14 @@ pub(super) fn measure(measure: Measure) -> &'static str {
     }
 }
 
+/// How far a picture goes up: with its unit, where the picture's name is not that already.
+pub(super) fn scale(of: Measure, top: f64) -> String {
+    match of {
+        Measure::Rate => format!("0 to {}", crate::cli::words::weight(top)),
+        Measure::Failed | Measure::P95 => format!("0 to {}", amount(of, top)),
+    }
+}
+
 /// A number of a measure, with its unit.
 pub(super) fn amount(measure: Measure, value: f64) -> String {
     match measure {

@@ -243,7 +243,12 @@ fn of_ramp(
     let mut lines = Vec::new();
     if let Some(ramp) = ramp.filter(|_| is_under_way) {
         let rest = ramp::until_next(ramp, &now.state);
-        first.push(Span::styled(format!("; {rest}"), scene.look.dim()));
+        let taken: usize = first.iter().map(Span::width).sum();
+        if taken + 2 + rest.chars().count() <= width {
+            first.push(Span::styled(format!("; {rest}"), scene.look.dim()));
+        } else {
+            lines.push(Line::from(Span::styled(format!("  {rest}"), scene.look.dim())));
+        }
         let look = ramp::Look { paint: Paint { on: false }, width, is_fine: scene.look.fine };
         let guardrails = ramp::guardrails(ramp, look);
         if guardrails.len() > 1 {
@@ -279,7 +284,7 @@ fn chart(
     let mut lines = vec![Line::from(vec![
         Span::styled(said::measure(measure), look.head()),
         Span::styled(
-            format!("  0 to {}, last {}", said::amount(measure, top), words::span(seconds)),
+            format!("  {}, last {}", said::scale(measure, top), words::span(seconds)),
             look.dim(),
         ),
     ])];

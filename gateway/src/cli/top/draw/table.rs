@@ -13,7 +13,7 @@ use super::super::seen::{Seen, Whose};
 use super::super::spark::{self, Scales};
 use super::super::view::{Page, Sort, View};
 use super::columns::{Column, Columns};
-use super::{Scene, changes, is_harm, page_rows, put, put_right};
+use super::{Scene, changes, is_harm, page_rows, put};
 use crate::cli::words;
 
 /// The table, and what happened below it.
@@ -39,10 +39,16 @@ pub(super) fn draw(
         100.. => "route, experiment, variant",
         _ => "name",
     };
+    let shown = rows.len().saturating_sub(top).min(room.saturating_sub(1));
+    // Where one is in a list that is longer than the window.
+    let place = match shown < rows.len() {
+        true => format!("rows {} to {} of {}", top + 1, top + shown, rows.len()),
+        false => title.to_owned(),
+    };
     // Of all there are, so that a filter moves no column.
     let all = rows::rows(scene.seen, &Page::Everything, Sort::Written, "");
     let columns = Columns::of(usize::from(area.width), longest(&all).max(title.len()));
-    put(buffer, area, &heading(title, &columns, view.measure, scene));
+    put(buffer, area, &heading(&place, &columns, view.measure, scene));
     let picked = view.picked(&rows);
     for (index, row) in rows.iter().enumerate().skip(top).take(room.saturating_sub(1)) {
         let y = area.y + 1 + u16::try_from(index - top).unwrap_or(0);
@@ -60,15 +66,6 @@ pub(super) fn draw(
         };
         let place = Rect { y: area.y + 1, height: 1, ..area };
         put(buffer, place, &Line::from(Span::styled(text, scene.look.dim())));
-    }
-    let shown = rows.len().saturating_sub(top).min(room.saturating_sub(1));
-    if shown < rows.len() && room > 1 {
-        // Where one is in a list that is longer than the window, in the heading's empty first part.
-        let text = format!(" rows {} to {} of {} ", top + 1, top + shown, rows.len());
-        let place = Rect { y: area.y + u16::try_from(room).unwrap_or(0), height: 1, ..area };
-        if below > 0 {
-            put_right(buffer, place, &Line::from(Span::styled(text, scene.look.dim())));
-        }
     }
     if below > 1 {
         let lines = changes(scene, None, below - 1, area.width);

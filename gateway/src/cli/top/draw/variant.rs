@@ -119,7 +119,7 @@ fn chart(
     let top = scales.top(&format!("variant {experiment} {name}"), measure, every);
     let values = scene.seen.values(&whose, columns, measure);
     let seconds = STEP.unsigned_abs() * columns as u64;
-    let title = format!("  0 to {}, last {}", said::amount(measure, top), words::span(seconds));
+    let title = format!("  {}, last {}", said::scale(measure, top), words::span(seconds));
     let mut lines = vec![Line::from(vec![
         Span::styled(said::measure(measure), scene.look.head()),
         Span::styled(title, scene.look.dim()),

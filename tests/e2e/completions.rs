@@ -40,8 +40,8 @@ async fn tab(shell: &Terminal, line: &str, then: &str) {
     shell.press(line);
     shell.press("Tab");
     shell.shows(then).await;
-    // Ctrl-C: a new line; then a clean screen.
-    shell.press("Ctrl-C");
+    // Not Ctrl-C, which throws away what is typed after it too.
+    shell.press("Ctrl-U");
     shell.press("clear");
     shell.press("Enter");
     shell.hides(then).await;
@@ -63,7 +63,7 @@ async fn bash_completes_commands_and_what_runs() {
     let (_stable, _canary, text) = two().await;
     let gateway = gateway(text).start().await;
     let bash = shell(Some(&gateway), "bash", &["--norc", "--noprofile", "-i"]);
-    bash.shows("ready> ").await;
+    bash.shows("ready>").await;
     enter(&bash, "source <(weir completions bash)").await;
     knows_what_runs(&bash).await;
     // A variant that has a weight already is not offered again, and after `=` comes a number.
@@ -79,14 +79,14 @@ async fn bash_completes_commands_and_what_runs() {
 #[tokio::test]
 async fn a_gateway_that_is_not_there_costs_no_word_and_no_time() {
     let bash = shell(None, "bash", &["--norc", "--noprofile", "-i"]);
-    bash.shows("ready> ").await;
+    bash.shows("ready>").await;
     enter(&bash, "source <(weir completions bash)").await;
     bash.press("weir split in");
     bash.press("Tab");
     bash.press("Tab");
     bash.press("x");
     bash.shows("weir split inx").await;
-    bash.press("Ctrl-C");
+    bash.press("Ctrl-U");
     let screen = bash.text();
     assert!(!screen.contains("cannot reach") && !screen.contains("error"), "{screen}");
     // Commands are known without it.
@@ -118,7 +118,7 @@ async fn zsh_completes_commands_and_what_runs() {
     let (_stable, _canary, text) = two().await;
     let gateway = gateway(text).start().await;
     let zsh = shell(Some(&gateway), "zsh", &["-f", "-i"]);
-    zsh.shows("ready> ").await;
+    zsh.shows("ready>").await;
     enter(&zsh, "autoload -Uz compinit; compinit -u -D; source <(weir completions zsh)").await;
     knows_what_runs(&zsh).await;
 }

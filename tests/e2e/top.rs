@@ -55,7 +55,7 @@ async fn a_terminal_shows_the_split_the_load_and_every_change_and_follows_the_ke
     // Requests are seen within seconds: a number that is not 0 in the column of requests a second.
     until_async(seconds(15), || async {
         let row = row(&screen, "canary");
-        let rate = row.split_whitespace().nth(3).unwrap_or_default().to_owned();
+        let rate = row.split_whitespace().nth(4).unwrap_or_default().to_owned();
         if rate.parse::<f64>().is_ok_and(|rate| rate > 0.0) { Ok(()) } else { Err(row) }
     })
     .await;
@@ -196,9 +196,9 @@ async fn without_a_terminal_it_prints_one_table_and_ends() {
     let frame: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(frame["experiments"]["int8"]["variants"]["canary"]["share"], 0.1);
 
-    let (code, out, err) = run(&["itn8"]).await.unwrap();
+    let (code, out, err) = run(&["in8"]).await.unwrap();
     assert_eq!((code, &*out), (Some(1), ""));
-    assert_eq!(err, "weir: there is no experiment \"itn8\"\n      did you mean \"int8\"?\n");
+    assert_eq!(err, "weir: there is no experiment \"in8\"\n      did you mean \"int8\"?\n");
 }
 
 #[tokio::test]
@@ -213,10 +213,12 @@ async fn frames_are_lines_of_json_for_as_long_as_somebody_reads_them() {
             .spawn()
             .unwrap();
         let mut head = Command::new("head");
-        let head = head.args(["-n", "2"]).stdin(top.stdout.take().unwrap()).output().unwrap();
-        // head is gone: the next line has no reader, and that is the end.
+        head.args(["-n", "2"]).stdin(top.stdout.take().unwrap());
+        let read = head.output().unwrap();
+        // With head and its end of the pipe gone the next line has no reader, and that is the end.
+        drop(head);
         let ended = top.wait().unwrap();
-        (ended.code(), String::from_utf8(head.stdout).unwrap())
+        (ended.code(), String::from_utf8(read.stdout).unwrap())
     });
     let (code, lines) = tokio::time::timeout(seconds(20), lines).await.unwrap().unwrap();
     assert_eq!(code, Some(0));

@@ -22,7 +22,7 @@ use pty_process::blocking::{Command, Pty};
 use crate::{millis, seconds};
 
 /// How long anything may take to be on the screen.
-const SOON: Duration = seconds(15);
+const SOON: Duration = seconds(30);
 
 /// A terminal of so many columns and rows, on which nothing runs yet.
 #[must_use]
@@ -116,6 +116,7 @@ fn bytes_of(key: &str) -> &[u8] {
         "Esc" => b"\x1b",
         "Tab" => b"\t",
         "Ctrl-C" => b"\x03",
+        "Ctrl-U" => b"\x15",
         text => text.as_bytes(),
     }
 }

@@ -25,8 +25,6 @@ pub(super) enum Measure {
 }
 
 impl Measure {
-    pub(super) const ALL: [Self; 3] = [Self::Rate, Self::Failed, Self::P95];
-
     pub(super) fn next(self) -> Self {
         match self {
             Self::Rate => Self::Failed,

@@ -13,6 +13,9 @@ use super::experiment::verdict_lines;
 use super::{Scene, is_harm, joined, put};
 use crate::cli::{reading, results, words};
 
+/// What matters most comes first, and is there when there is no room for all.
+const PICTURES: [Measure; 3] = [Measure::Rate, Measure::P95, Measure::Failed];
+
 /// Draws the page of a variant, named by experiment and variant.
 pub(super) fn draw(
     buffer: &mut Buffer,
@@ -36,14 +39,13 @@ pub(super) fn draw(
     let mut lines = numbers(scene, experiment, of, place, area.width);
     let comparison = comparison(scene, experiment, of, place, width);
     let wanted = comparison.len();
-    // Pictures share what is left, if that is enough for all three.
+    // Pictures share what is left: each has a blank, a title and a line at least.
     let left = height.saturating_sub(lines.len() + wanted + usize::from(wanted > 0));
-    let each = (left / Measure::ALL.len()).saturating_sub(2).min(8);
-    if each > 0 {
-        for measure in Measure::ALL {
-            lines.push(Line::default());
-            lines.extend(chart(scene, scales, (experiment, name), place, measure, (width, each)));
-        }
+    let drawn = &PICTURES[..(left / 3).min(PICTURES.len())];
+    let each = left.checked_div(drawn.len()).unwrap_or(0).saturating_sub(2).min(8);
+    for measure in drawn {
+        lines.push(Line::default());
+        lines.extend(chart(scene, scales, (experiment, name), place, *measure, (width, each)));
     }
     if wanted > 0 {
         lines.push(Line::default());

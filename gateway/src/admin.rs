@@ -11,6 +11,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post, put};
 
+use self::experiments::define;
 use crate::change::Changes;
 use crate::control::Control;
 use crate::store::thread::StoreHandle;
@@ -157,8 +158,12 @@ fn router(context: Context) -> Router {
         .route("/shadows/{shadow}/comparison", get(comparison::show))
         .route("/shadows/{shadow}/comparison/restart", post(comparison::restart))
         .route("/shadows/{shadow}/disagreements", get(comparison::disagreements))
-        .route("/experiments", get(experiments::list))
-        .route("/experiments/{experiment}", get(experiments::show))
+        .route("/experiments", get(experiments::list).post(define::create))
+        .route(
+            "/experiments/{experiment}",
+            get(experiments::show).patch(define::edit).delete(define::end),
+        )
+        .route("/experiments/{experiment}/export", get(define::export))
         .route("/experiments/{experiment}/weights", put(experiments::set_weights))
         .route("/experiments/{experiment}/stop", post(experiments::stop))
         .route("/experiments/{experiment}/undo", post(experiments::undo))

@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::config::plan::Plan;
+use crate::config::{Problem, Problems, Says};
 use crate::limits::KeyStates;
 use crate::live::{LiveExperiment, LiveLayer, WeightsFault};
 use crate::server::tls::Certificates;
 use crate::store::thread::StoreHandle;
-use crate::store::{Installation, KeyRow, LayerRow, RevisionRow, StoreError};
+use crate::store::{FileStatement, Installation, KeyRow, LayerRow, RevisionRow, StoreError};
 use crate::worker::Shared;
 
+mod defined;
 mod experiments;
 mod force;
 mod keys;
@@ -40,6 +43,15 @@ pub enum ChangeError {
     /// No such experiment, key or revision.
     #[error("{0}")]
     Missing(String),
+    /// There is one already.
+    #[error("{0}")]
+    Exists(String),
+    /// It is over.
+    #[error("experiment {0:?} has ended; undo that, or create it anew")]
+    Ended(String),
+    /// As it would stand in the file, it would not pass.
+    #[error("{}", in_words(.0))]
+    Problems(Problems),
     /// The file owns it.
     #[error(
         "experiment {0:?} is owned by the file (`owner = \"file\"`); change it there and reload"
@@ -69,6 +81,15 @@ pub enum ChangeError {
     Store(#[from] StoreError),
 }
 
+/// What is wrong, without places: they would be those of a file that nobody has.
+fn in_words(problems: &Problems) -> String {
+    let of = |problem: &Problem| {
+        let mend = problem.mend.replace('\n', "; ");
+        if mend.is_empty() { problem.what.clone() } else { format!("{} ({mend})", problem.what) }
+    };
+    problems.list.iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
 impl From<WeightsFault> for ChangeError {
     fn from(fault: WeightsFault) -> Self {
         Self::Invalid(fault.to_string())
@@ -78,7 +99,12 @@ impl From<WeightsFault> for ChangeError {
 /// What is known beyond the snapshot: held by the writer alone.
 #[derive(Debug)]
 struct Held {
+    /// What the file says.
+    file: Arc<Says>,
+    /// That, with what is defined elsewhere.
     plan: Arc<Plan>,
+    /// Experiments that are defined elsewhere and do not fit this file: what is wrong.
+    aside: BTreeMap<String, Problems>,
     ledger: Ledger,
     keys: Vec<KeyRow>,
     generation: u64,
@@ -89,12 +115,18 @@ struct Held {
 pub struct View {
     /// The plan in force.
     pub plan: Arc<Plan>,
+    /// What the file says by itself.
+    pub file: Arc<Says>,
+    /// Experiments that are defined elsewhere than in the file, those that are over too.
+    pub definitions: BTreeMap<String, Value>,
+    /// Of them, those that do not fit this file and so are not in the plan: what is wrong.
+    pub aside: BTreeMap<String, Problems>,
+    /// Of them, those that are not in the plan: over, or set aside.
+    pub past: BTreeMap<String, LiveExperiment>,
     /// Experiments as they stand.
     pub live: BTreeMap<String, LiveExperiment>,
     /// Layers as they stand.
     pub layers: BTreeMap<String, LiveLayer>,
-    /// What the file says of each experiment's split (see `live::statement`).
-    pub statements: BTreeMap<String, String>,
     /// Number of the snapshot.
     pub generation: u64,
 }
@@ -134,7 +166,9 @@ pub struct Stored {
     /// Newest revisions.
     pub revisions: Vec<RevisionRow>,
     /// What the file said last.
-    pub statements: Vec<(String, String)>,
+    pub statements: Vec<FileStatement>,
+    /// What is defined elsewhere.
+    pub definitions: Vec<(String, Value)>,
     /// Layers.
     pub layers: Vec<LayerRow>,
 }
@@ -151,6 +185,7 @@ impl Stored {
                 keys: store.keys()?,
                 revisions: store.experiments()?,
                 statements: store.file_statements()?,
+                definitions: store.definitions()?,
                 layers: store.layers()?,
             })
         })
@@ -158,14 +193,14 @@ impl Stored {
 }
 
 impl Changes {
-    /// Makes the writer and puts `plan` in force: a change from nothing.
+    /// Makes the writer and puts what the file says in force: a change from nothing.
     ///
     /// # Errors
     /// When the store cannot be read or written, or holds an allocation that cannot be read.
     #[expect(clippy::too_many_arguments, reason = "the parts of the process meet here once")]
     pub async fn start(
         file: &Path,
-        plan: Plan,
+        says: Says,
         watched: Vec<PathBuf>,
         notices: Vec<String>,
         stored: Stored,
@@ -173,14 +208,25 @@ impl Changes {
         store: StoreHandle,
         certificates: (Arc<Certificates>, Arc<Certificates>),
     ) -> Result<Arc<Self>, ChangeError> {
-        let ledger = Ledger::read(&stored.revisions, stored.statements, stored.layers)?;
-        let plan = Arc::new(plan);
-        let state = Held { plan: Arc::clone(&plan), ledger, keys: stored.keys, generation: 0 };
+        let Stored { revisions, statements, layers, definitions, keys, installation } = stored;
+        let ledger = Ledger::read(&revisions, statements, layers, definitions)?;
+        let says = Arc::new(says);
+        let state = Held {
+            file: Arc::clone(&says),
+            plan: Arc::clone(&says.plan),
+            aside: BTreeMap::new(),
+            ledger,
+            keys,
+            generation: 0,
+        };
         let view = View {
-            plan: Arc::clone(&plan),
+            plan: Arc::clone(&says.plan),
+            file: Arc::clone(&says),
+            definitions: BTreeMap::new(),
+            aside: BTreeMap::new(),
+            past: BTreeMap::new(),
             live: BTreeMap::new(),
             layers: BTreeMap::new(),
-            statements: BTreeMap::new(),
             generation: 0,
         };
         let changes = Arc::new(Self {
@@ -189,7 +235,7 @@ impl Changes {
             stopping: Mutex::default(),
             shared,
             key_states: KeyStates::default(),
-            installation: stored.installation,
+            installation,
             store,
             edge_certificates: certificates.0,
             admin_certificates: certificates.1,
@@ -198,7 +244,7 @@ impl Changes {
             reloads: Mutex::default(),
             told: tokio::sync::watch::Sender::new(0),
         });
-        changes.apply_plan(plan, watched, notices).await?;
+        changes.apply_plan(says, watched, notices).await?;
         Ok(changes)
     }
 

@@ -18,6 +18,7 @@ use policies::Role;
 
 mod assign;
 mod complete;
+mod experiment;
 mod history;
 mod keys;
 mod results;
@@ -133,6 +134,12 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Make an experiment beside the file, or end one
+    #[command(subcommand)]
+    Experiment(experiment::ExperimentCommand),
+    /// Write out what the gateway knows
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Let an experiment's shares move by themselves, on evidence
     #[command(subcommand)]
     Ramp(RampCommand),
@@ -216,6 +223,18 @@ enum WebhookCommand {
         gateway: Connection,
         #[command(flatten)]
         output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ExportCommand {
+    /// An experiment as a section of the configuration file, with the weights in force
+    Experiment {
+        /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
+        experiment: String,
+        #[command(flatten)]
+        gateway: Connection,
     },
 }
 
@@ -487,6 +506,10 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
         Command::Stop { experiment, reason, gateway, output } => {
             let change = split::Change { experiment: &experiment, reason };
             split::stop(&gateway.client()?, change, output.json, console)
+        }
+        Command::Experiment(command) => experiment::obey(command, console),
+        Command::Export(ExportCommand::Experiment { experiment, gateway }) => {
+            experiment::export(&gateway.client()?, &experiment, console)
         }
         Command::Ramp(command) => ramp(command, console),
         Command::Webhook(WebhookCommand::List { gateway, output }) => {

@@ -13,9 +13,12 @@ mod harvest;
 mod check;
 mod load;
 mod schema;
+mod says;
+pub mod definition;
 
 pub use load::{Loaded, load};
 pub use problem::{Problem, Problems};
+pub use says::{Says, experiment};
 pub use schema::schema;
 pub(crate) use value::show_duration;
 pub use value::{duration as parse_duration, size as parse_size};

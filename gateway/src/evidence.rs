@@ -102,6 +102,10 @@ impl EvidenceBook {
         let Some(known) = known.get(experiment) else { return };
         let mut known = known.lock();
         let Some(number) = known.number(variant) else { return };
+        // Begun before everything was forgotten, and over only now.
+        if known.kept.dealt.first_key_value().is_some_and(|(first, _)| row.revision < *first) {
+            return;
+        }
         known.began_epoch(row.revision);
         known.evidence.add(&exposure(row, outcome, number));
     }

@@ -75,6 +75,9 @@ impl From<ChangeError> for StartError {
             | ChangeError::OwnedByFile(_)
             | ChangeError::DeclaredInFile(_)
             | ChangeError::Stale { .. }
+            | ChangeError::Exists(_)
+            | ChangeError::Ended(_)
+            | ChangeError::Problems(_)
             | ChangeError::Invalid(_)
             | ChangeError::Forbidden(_) => Self::Other(error.to_string()),
         }
@@ -235,7 +238,7 @@ impl Gateway {
         let notices = loaded.notices.iter().map(ToString::to_string).collect();
         let starting = Changes::start(
             file,
-            loaded.plan,
+            config::Says::new(file, loaded.text, loaded.plan),
             loaded.files,
             notices,
             stored,

@@ -33,6 +33,9 @@ pub struct LiveExperiment {
     pub buckets_moved: u16,
     /// The revision it took back.
     pub undoes: Option<u64>,
+    /// What the experiment is since this revision, if that changed with it: its definition, or null
+    /// for what the file says.
+    pub defines: Option<serde_json::Value>,
 }
 
 /// Who changes something, from where, and why.
@@ -100,6 +103,7 @@ impl LiveExperiment {
             reason: row.reason.clone(),
             buckets_moved: row.buckets_moved,
             undoes: row.undoes,
+            defines: row.definition.clone(),
         })
     }
 
@@ -117,6 +121,7 @@ impl LiveExperiment {
             reason: self.reason.clone(),
             buckets_moved: self.buckets_moved,
             undoes: self.undoes,
+            definition: self.defines.clone(),
         }
     }
 
@@ -151,10 +156,11 @@ impl LiveExperiment {
             reason: None,
             buckets_moved: 0,
             undoes: None,
+            defines: None,
         })
     }
 
-    /// The next revision, as the file states it now: variants may have come, gone or changed places.
+    /// The next revision, as the plan states it now: variants may have come, gone or changed places.
     ///
     /// # Errors
     /// Weights that cannot be dealt.
@@ -163,6 +169,7 @@ impl LiveExperiment {
         experiment: &plan::Experiment,
         actor: &Actor,
         at: i64,
+        reason: Option<String>,
     ) -> Result<Self, WeightsFault> {
         let weights = written(experiment);
         let shares = shares(&experiment.name, &weights)?;
@@ -177,16 +184,17 @@ impl LiveExperiment {
             .map_err(|fault| WeightsFault::Numbers(fault.to_string()))?;
         Ok(Self {
             revision: self.revision + 1,
-            // Whoever stopped it starts it again, not an edit of the file.
+            // Whoever stopped it starts it again, not an edit.
             state: self.state,
             weights,
             allocation: Arc::new(moved.allocation),
             source: actor.source,
             by: actor.name.clone(),
             at,
-            reason: Some("the file's statement changed".into()),
+            reason,
             buckets_moved: moved.moved,
             undoes: None,
+            defines: None,
         })
     }
 
@@ -231,6 +239,7 @@ impl LiveExperiment {
             reason,
             buckets_moved: moved.moved,
             undoes: None,
+            defines: None,
         })
     }
 
@@ -264,15 +273,25 @@ impl LiveExperiment {
     /// The next revision, stopped: the route's backend serves everything. Weights and buckets are
     /// kept for whoever starts it again.
     pub fn stopped(&self, actor: &Actor, at: i64, reason: Option<String>) -> Self {
+        self.halted(State::Stopped, actor, at, reason)
+    }
+
+    /// The next revision, which is the last: results stay, nothing is dealt any more.
+    pub fn ended(&self, actor: &Actor, at: i64, reason: Option<String>) -> Self {
+        self.halted(State::Ended, actor, at, reason)
+    }
+
+    fn halted(&self, state: State, actor: &Actor, at: i64, reason: Option<String>) -> Self {
         Self {
             revision: self.revision + 1,
-            state: State::Stopped,
+            state,
             source: actor.source,
             by: actor.name.clone(),
             at,
             reason,
             buckets_moved: 0,
             undoes: None,
+            defines: None,
             ..self.clone()
         }
     }

@@ -126,6 +126,20 @@ pub struct RevisionRow {
     pub buckets_moved: u16,
     /// The revision this one takes back.
     pub undoes: Option<u64>,
+    /// What the experiment is from this revision on, where that changed: its definition, or null for
+    /// what the file says.
+    pub definition: Option<serde_json::Value>,
+}
+
+/// What the file says of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStatement {
+    /// Experiment.
+    pub experiment: String,
+    /// Its split, as canonical text (see `live::statement`).
+    pub split: String,
+    /// All of its definition, as canonical text; `None`: an earlier version did not keep it.
+    pub whole: Option<String>,
 }
 
 /// One entry of the audit log, before the store numbers and chains it.
@@ -222,7 +236,7 @@ pub struct Change {
     pub revisions: Vec<(RevisionRow, AuditRow)>,
     /// What the file says now, by experiment, all of it: one not named here is forgotten. `None`
     /// leaves what is remembered.
-    pub statements: Option<Vec<(String, String)>>,
+    pub statements: Option<Vec<FileStatement>>,
     /// Layers whose allocation is another one now; the others stay.
     pub layers: Vec<LayerRow>,
     /// Decisions of ramps.
@@ -390,8 +404,12 @@ pub trait Store: Send {
         limit: u32,
     ) -> Result<Vec<RevisionRow>, StoreError>;
 
-    /// What the file said of an experiment when it was last read (canonical text), by experiment.
-    fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError>;
+    /// What each experiment is that was ever defined elsewhere than in the file: the newest
+    /// `RevisionRow::definition` of each, null if the file defines it again.
+    fn definitions(&mut self) -> Result<Vec<(String, serde_json::Value)>, StoreError>;
+
+    /// What the file said of each experiment when it was last read, by experiment.
+    fn file_statements(&mut self) -> Result<Vec<FileStatement>, StoreError>;
 
     /// Allocation tables of layers, by layer name (`routing::Allocation::to_bytes`, with the names
     /// of its slots).
@@ -468,6 +486,12 @@ pub trait Store: Send {
     /// Adds feedback. For each row in its order whether it is new: what is there already, also
     /// earlier among these rows, is left alone (D3).
     fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError>;
+    /// What was said of one request, as JSON objects, by metric; at most `limit`.
+    fn feedback_of(
+        &mut self,
+        id: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>, StoreError>;
     /// Deletes about `limit` answers to requests made before `before` (microseconds since 1970); how
     /// many.
     fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError>;

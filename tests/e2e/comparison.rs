@@ -180,7 +180,7 @@ async fn each_kind_of_comparison_tells_what_agrees_from_what_does_not() {
 async fn streams_are_compared_by_what_they_say_and_pass_unaltered() {
     let chat = |stream: bool| json!({"model": "m", "stream": stream, "messages": []}).to_string();
     let live = backend().openai("same").pieces(30).start().await;
-    let next = backend().openai("same").pieces(30).start().await;
+    let next = backend().openai("same").pieces(30).h2().start().await;
     let mut gateway = gateway(beside(&live, &next, "", "kind = \"text\"")).start().await;
     let client = gateway.client();
     let direct = Client::plain(live.addr).post(PATH, chat(true)).await;
@@ -300,6 +300,24 @@ async fn who_fails_more_often_is_told_from_pairs_in_which_one_did() {
     assert!(statuses.contains(&json!({"live": 200, "copy": 0, "count": 2})), "{statuses:?}");
     // How soon an error comes says nothing about how long an answer takes.
     assert_eq!(found["latency"]["end"], Value::Null);
+}
+
+/// A gRPC call says how it ended in its trailer, under a status of 200 either way.
+#[tokio::test]
+async fn a_grpc_call_fails_by_its_own_status() {
+    let live = backend().grpc_echo().start().await;
+    let next = backend().grpc_error(13, "internal").start().await;
+    let gateway = gateway(beside(&live, &next, "", "")).start().await;
+    let client = gateway.client().h2();
+    let call = || client.post("/a.B/C", "\0\0\0\0\0").header("content-type", "application/grpc");
+    assert_eq!(call().await.trailer("grpc-status"), Some("0"));
+    let found = compared(&gateway, 1).await;
+    assert_eq!(found["failures"]["only_copy"], 1, "{found:#}");
+    assert_eq!(found["differences"]["copy_failed"], 1);
+    next.becomes(backend().grpc_echo());
+    call().await;
+    let found = compared(&gateway, 2).await;
+    assert_eq!(share(&found), (1, 2), "{found:#}");
 }
 
 /// Copies that wait for a place are not slower for it. With the queue in their times the last of these

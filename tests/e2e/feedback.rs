@@ -8,7 +8,8 @@ use ::gateway::request::receipt::Receipt;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use weir_tests::{
-    ADMIN_KEY, Answer, Backend, Client, Gateway, backend, gateway, millis, seconds, until_async,
+    ADMIN_KEY, Answer, Backend, Client, Flood, Gateway, backend, gateway, millis, seconds,
+    until_async,
 };
 
 use crate::recording::{database, request_id, split, sum_of};
@@ -609,6 +610,39 @@ async fn feedback_on_a_request_past_its_retention_is_deleted() {
     until_async(seconds(30), || async {
         tokio::time::sleep(millis(100)).await;
         rows(&database) == 1
+    })
+    .await;
+}
+
+/// T31 in numbers: whatever is mixed into a flood, what is stored is what was accepted, each once, and
+/// nothing that was forged or too late. `cargo bench --bench feedback_flood` does it with a million.
+#[tokio::test]
+async fn t31_d1_of_a_flood_of_feedback_exactly_what_was_accepted_is_stored() {
+    let (_stable, _canary, text) = two().await;
+    let gateway = gateway(text).start().await;
+    let database = database(&gateway.prepared.dir);
+    let mut stored = 0;
+    for flood in [
+        Flood { items: 1_500, each: 1, callers: 24 },
+        Flood { items: 18_000, each: 90, callers: 16 },
+    ] {
+        let told = flood.pour(&gateway).await;
+        assert_eq!(told, flood.expected());
+        stored += told.stored;
+        assert_eq!(rows(&database), i64::try_from(stored).unwrap());
+    }
+    let metrics = gateway.metrics().await;
+    for (result, count) in [("stored", stored), ("duplicate", stored * 3 / 13)] {
+        let labels = format!("result=\"{result}\"");
+        assert_eq!(sum_of(&metrics, "weir_feedback_total", &labels), count as f64, "{result}");
+    }
+    // What was stored is what counts.
+    until_async(seconds(20), || async {
+        let results = gateway.get("/experiments/int8/results").await;
+        let of = |variant: &str| {
+            results["variants"][variant]["metrics"]["thumbs_up"]["count"].as_u64().unwrap_or(0)
+        };
+        if of("stable") + of("canary") == stored { Ok(()) } else { Err(format!("{results:#}")) }
     })
     .await;
 }

@@ -11,7 +11,7 @@ use weir_tests::{ADMIN_KEY, Backend, Client, Gateway, backend, gateway, millis, 
 
 use crate::experiments::split;
 
-const PATH: &str = "/v1/chat/completions";
+pub(crate) const PATH: &str = "/v1/chat/completions";
 pub(crate) const RAMP: &str = "/api/v1/experiments/int8/ramp";
 
 /// Every request is dealt anew, so a few clients are enough.
@@ -109,7 +109,7 @@ async fn until_is(api: &Client, limit: std::time::Duration, is: impl Fn(&Value) 
     }
 }
 
-fn actions(ramp: &Value) -> Vec<(String, String)> {
+pub(crate) fn actions(ramp: &Value) -> Vec<(String, String)> {
     let word = |made: &Value, name: &str| made[name].as_str().unwrap().to_owned();
     let mut made: Vec<_> = ramp["decisions"]
         .as_array()
@@ -121,7 +121,7 @@ fn actions(ramp: &Value) -> Vec<(String, String)> {
     made
 }
 
-fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
     of.iter().map(|(action, reason)| ((*action).to_owned(), (*reason).to_owned())).collect()
 }
 

@@ -1,8 +1,6 @@
 //! What is written down of a request is what happened to it, and everything is written down.
 
-use std::path::Path;
-
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use weir_tests::{
     Answer, Backend, Client, Gateway, backend, gateway, millis, seconds, until_async,
@@ -39,12 +37,7 @@ pub(crate) fn split(stable: &Backend, canary: &Backend) -> String {
 }
 
 /// The store's file, read from outside while the gateway has it.
-pub(crate) fn database(dir: &Path) -> Connection {
-    let database =
-        Connection::open_with_flags(dir.join("weir.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    database.busy_timeout(seconds(5)).unwrap();
-    database
-}
+pub(crate) use weir_tests::gateway::database;
 
 /// The two halves of a request id, as the store keeps them.
 fn halves(id: &str) -> [i64; 2] {

@@ -1,7 +1,7 @@
 //! Alarms: breaches and mismatches are told when they begin and when they end, to Alertmanager too.
 
 use serde_json::{Value, json};
-use weir_tests::{Backend, Gateway, gateway, seconds, until};
+use weir_tests::{Backend, Gateway, gateway, seconds, until, until_async};
 
 use crate::experiments::split;
 use crate::ramps::{Load, RAMP, by_request, failing, patient, started};
@@ -194,8 +194,15 @@ async fn a_breach_that_is_only_observed_is_told_and_rolls_nothing_back() {
     drop(load);
     let now = gateway.api().get(RAMP).await.json();
     assert_ne!(now["state"], "rolled_back");
-    // Looked at again and again since, and told once.
+    // Looked at again and again since, also after a restart, and told once.
     let gateway = gateway.restart().await;
-    until(seconds(10), || ops.calls() == 1).await;
-    gateway.get("/status").await;
+    until_async(seconds(20), || async {
+        let now = gateway.api().get(RAMP).await.json();
+        let judged = now["guardrails"].as_array().unwrap().clone();
+        judged.iter().any(|judged| judged["metric"] == "failed" && judged["verdict"] == "breached")
+    })
+    .await;
+    let told = gateway.get("/audit").await["items"].as_array().unwrap().clone();
+    let of_it = told.iter().filter(|entry| entry["action"] == "guardrail.breached");
+    assert_eq!((of_it.count(), ops.calls()), (1, 1));
 }

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use weir_tests::{
-    ADMIN_KEY, Backend, Client, Gateway, Seen, backend, gateway, millis, seconds, until,
+    ADMIN_KEY, Authority, Backend, Client, Gateway, Seen, backend, gateway, millis, seconds, until,
     until_async, weir,
 };
 
@@ -325,6 +325,40 @@ async fn two_secrets_give_two_signatures_while_one_is_exchanged() {
     let seen = receiver.last();
     assert_eq!(seen.header("webhook-signature").unwrap().split(' ').count(), 2);
     assert!(is_signed(&seen, SECRET));
+    drop((stable, canary));
+}
+
+#[tokio::test]
+async fn over_tls_the_receiver_is_verified_with_the_authorities_that_are_named() {
+    let (ours, others) = (Authority::new(), Authority::new());
+    let (stable, canary, text) = two().await;
+    let receiver = |authority: &Authority| {
+        backend().status(204).tls(&authority.leaf(&["localhost"])).start_now()
+    };
+    let (good, bad) = (receiver(&ours), receiver(&others));
+    let hooks: String = [("good", &good), ("bad", &bad)]
+        .iter()
+        .map(|(name, receiver)| {
+            let port = receiver.addr.port();
+            format!(
+                "[[webhooks]]\nname = \"{name}\"\nurl = \"https://localhost:{port}/\"\n\
+                 events = \"weights.set\"\nsecret = \"file:hook.key\"\n\
+                 tls = {{ ca = \"hook-ca.pem\" }}\n"
+            )
+        })
+        .collect();
+    let prepared = gateway(text + &hooks).write();
+    std::fs::write(prepared.dir.join("hook.key"), SECRET).unwrap();
+    std::fs::write(prepared.dir.join("hook-ca.pem"), ours.ca_pem()).unwrap();
+    let gateway = prepared.start().await;
+    move_weights(&gateway, 20).await;
+    until(seconds(10), || good.calls() == 1).await;
+    assert!(is_signed(&good.last(), SECRET));
+    until_shown(&gateway.api(), "bad", |now| {
+        now["last_error"]["message"].as_str().is_some_and(|why| why.contains("UnknownIssuer"))
+    })
+    .await;
+    assert_eq!(bad.calls(), 0);
     drop((stable, canary));
 }
 

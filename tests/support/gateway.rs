@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -11,6 +12,18 @@ use crate::{Answer, Authority, Client, RawClient};
 
 /// Admin key of every test gateway.
 pub const ADMIN_KEY: &str = "test-admin-key-0123456789abcdef-0123456789";
+
+/// The store in this folder, to be looked at from outside.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn database(dir: &Path) -> Connection {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let database = Connection::open_with_flags(dir.join("weir.db"), flags).unwrap();
+    database.busy_timeout(crate::seconds(5)).unwrap();
+    database
+}
 
 /// How a test gateway is made. `text` holds everything but `[server]`, `[admin]` and `[store]`.
 #[must_use]

@@ -7,6 +7,7 @@
 //! - [`fault_proxy()`]: a network that delays, starves, swallows and cuts;
 //! - [`Client`]: HTTP/1.1 and HTTP/2, with the times of every chunk;
 //! - [`RawClient`]: exact bytes and frames, for clients that break the protocol;
+//! - [`Flood`]: very much feedback, and what must come of it;
 //! - [`Collector`]: a collector of OpenTelemetry that keeps what it gets;
 //! - [`Events`]: a stream of events, read one by one;
 //! - [`terminal()`]: a program on a real terminal, its keys and its screen;
@@ -37,6 +38,7 @@ pub mod raw_client;
 pub mod gateway;
 pub mod process;
 pub mod collector;
+pub mod flood;
 pub mod events;
 pub mod terminal;
 
@@ -49,6 +51,7 @@ pub use client::{Answer, Client, Failure, together};
 pub use collector::Collector;
 pub use events::{Event, Events};
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
+pub use flood::Flood;
 pub use gateway::{ADMIN_KEY, Gateway, GatewayBuilder, gateway};
 pub use process::{Process, Starting, weir, weir_program};
 pub use raw_client::RawClient;

@@ -1,7 +1,7 @@
 // What browser tests stand on: a whole gateway with its models (`weir demo --no-load`), a load of our own,
 // and Debian's Chromium. Nothing is faked but the users.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import https from "node:https";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -39,10 +39,12 @@ async function freePort() {
   return port;
 }
 
-/** A demo of its own, without the demo's load and story. Everything ends with `stop`. */
+/** A demo of its own; without the demo's load and story, unless they are asked for. Everything ends with
+ *  `stop`. */
 export class Demo {
-  static async start() {
+  static async start({ story = false } = {}) {
     const demo = new Demo();
+    demo.story = story;
     demo.dir = mkdtempSync(join(tmpdir(), "weir-browser-"));
     [demo.edge, demo.port] = [await freePort(), await freePort()];
     demo.url = `http://127.0.0.1:${demo.port}`;
@@ -51,7 +53,7 @@ export class Demo {
   }
 
   async run() {
-    const args = ["demo", "--no-load", "--dir", this.dir, "--edge", `127.0.0.1:${this.edge}`, "--admin", `127.0.0.1:${this.port}`];
+    const args = ["demo", ...(this.story ? [] : ["--no-load"]), "--dir", this.dir, "--edge", `127.0.0.1:${this.edge}`, "--admin", `127.0.0.1:${this.port}`];
     this.process = spawn(weir, args, { stdio: ["ignore", "pipe", "pipe"] });
     let said = "";
     for (const stream of [this.process.stdout, this.process.stderr]) stream.on("data", (bytes) => (said += bytes));
@@ -84,19 +86,32 @@ export class Demo {
     return (await this.api("POST", "/keys", { name, role })).secret;
   }
 
-  /** So many requests a second, of as many users as there are numbers. */
-  load(perSecond) {
+  /** So many requests a second, of as many users as there are numbers, to each of `paths` in turn. */
+  load(perSecond, paths = ["/v1/chat/completions"]) {
+    let sent = 0;
     const agent = new https.Agent({ keepAlive: true, maxSockets: 32, rejectUnauthorized: false });
     const body = JSON.stringify({ model: "demo", max_tokens: 8, messages: [{ role: "user", content: "What is a weir?" }] });
     const timer = setInterval(() => {
       const request = https.request(
-        { agent, host: "127.0.0.1", port: this.edge, path: "/v1/chat/completions", method: "POST", headers: { authorization: `Bearer ${this.clientKey}`, "content-type": "application/json", "content-length": Buffer.byteLength(body), "x-user-id": `u${Math.floor(Math.random() * 1e6)}` } },
+        { agent, host: "127.0.0.1", port: this.edge, path: paths[sent++ % paths.length], method: "POST", headers: { authorization: `Bearer ${this.clientKey}`, "content-type": "application/json", "content-length": Buffer.byteLength(body), "x-user-id": `u${Math.floor(Math.random() * 1e6)}` } },
         (answer) => answer.resume(),
       );
       request.on("error", () => {});
       request.end(body);
     }, 1000 / perSecond);
     this.loads = [...(this.loads ?? []), { end: () => (clearInterval(timer), agent.destroy()) }];
+  }
+
+  /** Changes the configuration while the gateway runs, and waits until that is in force. */
+  async configure(change) {
+    const file = join(this.dir, "weir.toml");
+    const { generation } = await this.api("GET", "/status");
+    writeFileSync(file, change(readFileSync(file, "utf8")));
+    await until("the configuration is in force", async () => {
+      const status = await this.api("GET", "/status");
+      if (status.config.last_error) throw new Error(status.config.last_error);
+      return status.generation > generation;
+    });
   }
 
   async kill(signal = "SIGTERM") {

@@ -111,7 +111,7 @@ test("typed and moved by keys; Esc discards; going back is a draft too", async (
 
   const now = await revision();
   await demo.split({ stable: 85, canary: 10, next: 5 });
-  await page.getByRole("button", { name: `Preview going back to revision ${now}` }).click();
+  await page.getByRole("button", { name: `Back to ${now}…` }).click();
   await page.getByText(`Back to revision ${now}.`).first().waitFor();
   await page.getByRole("button", { name: `Put revision ${now + 2} in force` }).click();
   await page.getByText(`Revision ${now + 2} is in force.`).waitFor();

@@ -176,6 +176,8 @@ export interface Ramp {
   phase: "warm_up" | "step" | "verify";
   step: number;
   steps: { share: number; min_time: number; min_exposures: number }[];
+  warm_up: { share: number; min_time: number; min_exposures: number } | null;
+  verify: { share: number; min_time: number } | null;
   share: number | null;
   revision: number;
   began_at: string;
@@ -211,6 +213,7 @@ export interface Shadow {
   p50: number | null;
   p95: number | null;
   p99: number | null;
+  comparison?: { agreement: { value: number | null }; words: string } | null;
 }
 
 export interface List<T> {

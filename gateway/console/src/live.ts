@@ -71,6 +71,9 @@ export interface Link {
   nextTry: number | null;
 }
 
+/** What most pages watch: everything, and ten minutes of it in places of five seconds. */
+export const EVERYTHING = "?since=10m&step=5";
+
 /** No frame for so long: what is shown is not live. */
 const STALE_AFTER = 3_000;
 /** Waits between tries, seconds. */

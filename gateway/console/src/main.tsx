@@ -2,7 +2,7 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import { may, me, whoAmI } from "./api";
-import { begin as beginLive, watch } from "./live";
+import { EVERYTHING, begin as beginLive, watch } from "./live";
 import { begin as beginResources } from "./resource";
 import { begin as beginRouter, path } from "./router";
 import { begin as beginActs } from "./act";
@@ -25,8 +25,6 @@ interface Page {
   title: string;
   body: preact.ComponentChild;
 }
-
-const EVERYTHING = "?since=10m&step=5";
 
 function page(at: string): Page {
   if (at === "/") return { live: EVERYTHING, title: "Overview", body: <Overview /> };

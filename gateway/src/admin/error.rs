@@ -69,6 +69,14 @@ impl From<ChangeError> for ApiError {
                     .with(json!({ "seen": seen, "current": current, "changed_by": by }))
             }
             ChangeError::Invalid(_) => Self::invalid(message),
+            ChangeError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", message),
+            ChangeError::Ended(_) => Self::new(StatusCode::CONFLICT, "ended", message),
+            ChangeError::Problems(problems) => {
+                let details = problems.list.into_iter();
+                let details =
+                    details.map(|problem| json!({ "what": problem.what, "mend": problem.mend }));
+                Self { details: details.collect(), ..Self::invalid(message) }
+            }
             ChangeError::Forbidden(_) => Self::forbidden(message),
             ChangeError::Store(error) => Self::from(error),
         }

@@ -6,96 +6,60 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::shown::{Experiment, shown};
 use super::access::Who;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
 use super::idempotency::{Answer, Answers};
-use super::status::{items, merge};
+use super::status::{List, merge};
 use super::{Context, to_the_end};
 use crate::change::{View, weights_json};
 use crate::clock;
-use crate::config::plan::{OnFailure, Owner};
-use crate::live::{LiveExperiment, statement};
+use crate::live::LiveExperiment;
 use crate::recorder::tally::{Tally, TallyKey};
 use crate::store::{RevisionRow, State as Running};
 
-/// The experiment as the API shows it.
+pub mod define;
+pub mod shown;
+
+/// The experiment as the API shows it, as JSON.
 pub fn described(
     context: &Context,
     view: &View,
     name: &str,
     now: Option<&[(TallyKey, Tally)]>,
 ) -> Option<Value> {
-    let plan = view.plan.experiments.iter().find(|e| *e.name == *name)?;
-    let live = view.live.get(name)?;
-    let shares = live.shares();
-    let mut variants = serde_json::Map::new();
-    for (index, (variant, weight)) in live.weights.iter().enumerate() {
-        let backend = plan
-            .variants
-            .iter()
-            .find(|v| *v.name == **variant)
-            .map(|v| &view.plan.backends[v.backend].name);
-        let mut item = json!({
-            "backend": backend,
-            "weight": weight,
-            "share": f64::from(shares.get(index).copied().unwrap_or(0)) / 10_000.0,
-        });
-        if let Some(now) = now {
-            let window =
-                context.rates.window(now, |key| key.experiment == name && key.variant == variant);
-            merge(&mut item, window.json());
-        }
-        variants.insert(variant.clone(), item);
-    }
-    Some(json!({
-        "name": name,
-        "route": view.plan.routes[plan.route].name,
-        "owner": match plan.owner { Owner::Api => "api", Owner::File => "file" },
-        "state": live.state,
-        "revision": live.revision,
-        "control": plan.variants[plan.control].name,
-        "unit": plan.unit.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "on_failure": match plan.on_failure {
-            OnFailure::Fail => "fail",
-            OnFailure::Fallback => "fallback",
-        },
-        "layer": plan.layer.map(|(layer, share)| json!({
-            "name": view.plan.layers[layer], "percent": f64::from(share) / 100.0,
-        })),
-        "variants": variants,
-        "order": live.weights.iter().map(|(name, _)| name).collect::<Vec<_>>(),
-        "changed_at": clock::rfc3339_micros(live.at),
-        "changed_by": live.by,
-        "source": live.source,
-        "reason": live.reason,
-        "ramp": super::ramps::in_short(context, name),
-        "differs_from_file": differs(live, &statement(plan)),
-        "file_weights": weights_json(&plan.variants.iter()
-            .map(|v| (v.name.to_string(), v.weight)).collect::<Vec<_>>()),
-    }))
-}
-
-/// Whether what is in force is not what the file says.
-fn differs(live: &LiveExperiment, says: &str) -> bool {
-    live.state != Running::Running
-        || serde_json::to_string(&live.weights).ok().as_deref() != Some(says)
+    serde_json::to_value(shown(context, view, name, now)?).ok()
 }
 
 fn missing(name: &str) -> ApiError {
     ApiError::missing(format!("experiment {name:?} does not exist"))
 }
 
+/// `?state=`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InState {
+    /// Only those in this state. Without it: all but those that have ended.
+    state: Option<Running>,
+}
+
 /// `GET /experiments`.
-pub async fn list(State(context): State<Context>) -> Json<Value> {
+pub async fn list(
+    State(context): State<Context>,
+    Query(asked): Query<InState>,
+) -> Json<List<Experiment>> {
     let view = context.changes.view();
     let now = context.shared.tallies.by_variant();
-    let all =
-        view.live.keys().filter_map(|name| described(&context, &view, name, Some(&now))).collect();
-    items(all, None)
+    let wanted =
+        |state: Running| asked.state.map_or(state != Running::Ended, |asked| asked == state);
+    let names = view.live.iter().chain(&view.past).filter(|(_, live)| wanted(live.state));
+    let all = names.filter_map(|(name, _)| shown(&context, &view, name, Some(&now)));
+    Json(List { items: all.collect(), next: None })
 }
 
 /// `GET /experiments/{e}`, with the revision as `ETag`.
@@ -105,8 +69,9 @@ pub async fn show(
 ) -> Result<Response, ApiError> {
     let view = context.changes.view();
     let now = context.shared.tallies.by_variant();
-    let body = described(&context, &view, &name, Some(&now)).ok_or_else(|| missing(&name))?;
-    let revision = view.live.get(&name).map(|live| live.revision);
+    let shown = shown(&context, &view, &name, Some(&now)).ok_or_else(|| missing(&name))?;
+    let revision = Some(shown.revision);
+    let body = serde_json::to_value(shown).unwrap_or_default();
     Ok(Answer { status: StatusCode::OK, revision, body }.into_response())
 }
 
@@ -242,7 +207,7 @@ pub async fn set_weights(
         changes.set_weights(&experiment, seen, &weights, &who.actor(), reason).await
     })
     .await??;
-    changed(&context, &name, &live, key, what)
+    changed(&context, &name, &live, StatusCode::OK, key, what)
 }
 
 /// `POST /experiments/{e}/stop`: the kill switch.
@@ -265,7 +230,7 @@ pub async fn stop(
     let stopped =
         to_the_end(async move { changes.stop(&experiment, &who.actor(), reason).await }).await?;
     match stopped {
-        Ok(live) => changed(&context, &name, &live, key, what),
+        Ok(live) => changed(&context, &name, &live, StatusCode::OK, key, what),
         Err(crate::change::ChangeError::Store(error)) => {
             // In force, which is what matters; say that a restart would forget it.
             let view = context.changes.view();
@@ -305,13 +270,14 @@ pub async fn undo(
             async move { changes.undo(&experiment, seen, asked.to, &who.actor(), reason).await },
         )
         .await??;
-    changed(&context, &name, &live, key, what)
+    changed(&context, &name, &live, StatusCode::OK, key, what)
 }
 
 fn changed(
     context: &Context,
     name: &str,
     live: &LiveExperiment,
+    status: StatusCode,
     key: Option<String>,
     what: String,
 ) -> Result<Answer, ApiError> {
@@ -324,7 +290,7 @@ fn changed(
     if let Some(note) = under_way(context, name) {
         merge(&mut body, json!({ "note": note }));
     }
-    let answer = Answer { status: StatusCode::OK, revision: Some(live.revision), body };
+    let answer = Answer { status, revision: Some(live.revision), body };
     context.answers.keep(key, what, &answer);
     Ok(answer)
 }

@@ -8,6 +8,8 @@ use axum::http::{HeaderMap, StatusCode};
 use policies::guardrail::Judgement;
 use policies::ramp::Phase;
 use policies::statistics::Verdict;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::Who;
@@ -142,14 +144,27 @@ fn at(unix_seconds: u64) -> String {
 }
 
 /// What a list or an experiment says of its ramp.
-pub(super) fn in_short(context: &Context, name: &str) -> Option<Value> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RampInShort {
+    /// `running`, `holding`, `paused`, `promoted`, `rolled_back` or `aborted`.
+    state: &'static str,
+    /// The variant that is ramped.
+    variant: String,
+    /// 0 is warm-up, then come the steps from 1, then the verification.
+    step: usize,
+    /// How many steps there are.
+    steps: usize,
+}
+
+/// The newest ramp of an experiment.
+pub(super) fn in_short(context: &Context, name: &str) -> Option<RampInShort> {
     let ramp = context.control.ramp(name)?;
-    Some(json!({
-        "state": status_word(ramp.state.status),
-        "variant": ramp.told.variant,
-        "step": ramp.told.step(ramp.state.phase),
-        "steps": ramp.told.settings.steps.len(),
-    }))
+    Some(RampInShort {
+        state: status_word(ramp.state.status),
+        variant: ramp.told.variant.clone(),
+        step: ramp.told.step(ramp.state.phase),
+        steps: ramp.told.settings.steps.len(),
+    })
 }
 
 /// A ramp as the API shows it.
@@ -176,6 +191,15 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
             "min_time": step.min_time,
             "min_exposures": step.min_exposures,
         })).collect::<Vec<_>>(),
+        "warm_up": told.settings.warm_up.as_ref().map(|warm_up| json!({
+            "share": f64::from(warm_up.share) / 10_000.0,
+            "min_time": warm_up.min_time,
+            "min_exposures": warm_up.min_exposures,
+        })),
+        "verify": told.settings.verify.as_ref().map(|verify| json!({
+            "share": f64::from(verify.share) / 10_000.0,
+            "min_time": verify.min_time,
+        })),
         "share": live.and_then(|live| told.share(live)),
         "revision": live.map(|live| live.revision),
         "began_at": at(state.began_at),

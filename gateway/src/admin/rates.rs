@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use policies::sketch::Sketch;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::clock;
 use crate::recorder::tally::{Tally, TallyKey};
@@ -164,6 +165,27 @@ pub struct Window {
     pub first_byte: Sketch,
 }
 
+/// What a route or variant did, since the start of the process and in the last ten seconds.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Recent {
+    /// Requests since the start.
+    requests: u64,
+    /// Of them, those that failed by the backend's fault.
+    failures: u64,
+    /// Requests a second, lately.
+    requests_per_second: f64,
+    /// Part of the requests that failed by the backend's fault, lately; null without requests.
+    error_rate: Option<f64>,
+    /// Tokens made a second, lately.
+    output_tokens_per_second: f64,
+    /// Quantiles of the duration, lately, in seconds; null without requests.
+    p50: Option<f64>,
+    /// The same.
+    p95: Option<f64>,
+    /// The same.
+    p99: Option<f64>,
+}
+
 impl Window {
     /// A quantile of the duration in the window, seconds.
     pub fn quantile(&self, q: f64) -> Option<f64> {
@@ -171,17 +193,17 @@ impl Window {
     }
 
     /// The members that routes and variants share.
-    pub fn json(&self) -> Value {
-        json!({
-            "requests": self.requests,
-            "failures": self.failures,
-            "requests_per_second": self.per_second,
-            "error_rate": self.error_rate,
-            "output_tokens_per_second": self.tokens_per_second,
-            "p50": self.quantile(0.5),
-            "p95": self.quantile(0.95),
-            "p99": self.quantile(0.99),
-        })
+    pub fn recent(&self) -> Recent {
+        Recent {
+            requests: self.requests,
+            failures: self.failures,
+            requests_per_second: self.per_second,
+            error_rate: self.error_rate,
+            output_tokens_per_second: self.tokens_per_second,
+            p50: self.quantile(0.5),
+            p95: self.quantile(0.95),
+            p99: self.quantile(0.99),
+        }
     }
 }
 

@@ -21,6 +21,9 @@ mod phases;
 /// Pieces of bounded work for one page: what is rare may be far back.
 const PIECES: usize = 50;
 
+/// Most answers that are shown beside a request.
+const MOST_FEEDBACK: u32 = 100;
+
 /// Filters of `GET /requests`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,12 +181,14 @@ pub async fn show(
     let bytes = RequestId::parse(&id).ok_or_else(missing)?.0;
     let found = context.store.call(move |store| store.outcome(bytes)).await?;
     let mut row = found.ok_or_else(missing)?;
+    let said = context.store.call(move |store| store.feedback_of(bytes, MOST_FEEDBACK)).await?;
     let more = {
         let Some(members) = row.as_object() else { return Err(missing()) };
         json!({
             "attempt_list": phases::attempts(members),
             "phases": phases::phases(members),
             "decision": decision(&context, members).await?,
+            "feedback": said,
         })
     };
     merge(&mut row, more);

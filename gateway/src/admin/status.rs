@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,6 +13,15 @@ use crate::clock;
 use crate::config::plan::{Durability, Scheme};
 use crate::recorder::DROP_REASONS;
 use crate::recorder::tally::{Tally, TallyKey};
+
+/// A list, or a page of one.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct List<T> {
+    /// What there is.
+    pub items: Vec<T>,
+    /// `cursor` of the next page; null if there is none.
+    pub next: Option<String>,
+}
 
 /// `{"items":[…],"next":…}`.
 pub fn items(items: Vec<Value>, next: Option<String>) -> Json<Value> {
@@ -25,6 +36,7 @@ pub async fn status(State(context): State<Context>) -> Json<Value> {
     let experiments: Vec<Value> = view
         .live
         .keys()
+        .chain(view.aside.keys())
         .filter_map(|name| experiments::described(&context, &view, name, Some(&now)))
         .collect();
     let stats = context.store.stats();
@@ -121,7 +133,7 @@ fn route_items(context: &Context, now: &[(TallyKey, Tally)]) -> Vec<Value> {
                 "shadows": route.shadows.iter().map(|shadow| shadow.name).collect::<Vec<_>>(),
             });
             let window = context.rates.window(now, |key| key.route == route.name);
-            merge(&mut item, window.json());
+            merge(&mut item, serde_json::to_value(window.recent()).unwrap_or_default());
             item
         })
         .collect()

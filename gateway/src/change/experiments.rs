@@ -65,7 +65,7 @@ impl Changes {
         reason: Option<String>,
     ) -> Result<LiveExperiment, ChangeError> {
         let before = known(state, experiment)?.clone();
-        if before.state == State::Stopped {
+        if before.state != State::Running {
             self.store_stops(state).await?;
             return Ok(before);
         }
@@ -97,7 +97,7 @@ impl Changes {
     ) -> Result<LiveExperiment, ChangeError> {
         let mut state = self.state.lock().await;
         self.store_stops(&mut state).await?;
-        let before = as_seen(&state, experiment, seen)?;
+        let before = undoable(&state, experiment, seen)?;
         let target = match to {
             Some(revision) => revision,
             None => self.before_newest(experiment, &before).await?,
@@ -109,6 +109,14 @@ impl Changes {
             )));
         }
         let earlier = self.revision(experiment, target).await?;
+        let then = self.definition_at(experiment, target).await?;
+        let planned = state.plan.experiments.iter().any(|planned| *planned.name == *experiment);
+        if then.as_ref() != state.ledger.definitions.get(experiment) || !planned {
+            let why = (actor, reason);
+            return self
+                .undo_definition(&mut state, experiment, &before, &earlier, then, why)
+                .await;
+        }
         let at = clock::unix_micros();
         let next = before.undone(experiment, &earlier, actor, at, reason)?;
         self.commit(&mut state, experiment, "experiment.undo", &before, next, actor).await
@@ -205,17 +213,25 @@ impl Changes {
     }
 }
 
+/// An experiment that there is.
 pub(super) fn known<'a>(
     state: &'a Held,
     experiment: &str,
 ) -> Result<&'a LiveExperiment, ChangeError> {
-    let declared = state.plan.experiments.iter().any(|e| *e.name == *experiment);
-    state
-        .ledger
-        .live
-        .get(experiment)
-        .filter(|_| declared)
-        .ok_or_else(|| ChangeError::Missing(format!("experiment {experiment:?} does not exist")))
+    let planned = state.plan.experiments.iter().any(|e| *e.name == *experiment);
+    match state.ledger.live.get(experiment) {
+        Some(live) if planned => Ok(live),
+        Some(live) if state.ledger.definitions.contains_key(experiment) => {
+            if live.state == State::Ended {
+                return Err(ChangeError::Ended(experiment.to_owned()));
+            }
+            // Set aside: it takes no traffic, and can be ended.
+            Ok(live)
+        }
+        Some(_) | None => {
+            Err(ChangeError::Missing(format!("experiment {experiment:?} does not exist")))
+        }
+    }
 }
 
 /// The experiment, if it may be changed here and is still at the revision the caller saw.
@@ -225,6 +241,27 @@ pub(super) fn as_seen(
     seen: u64,
 ) -> Result<LiveExperiment, ChangeError> {
     let live = known(state, experiment)?;
+    if live.state == State::Ended {
+        return Err(ChangeError::Ended(experiment.to_owned()));
+    }
+    at_revision(state, experiment, live, seen)
+}
+
+/// The same of one that may also be over: that can be undone.
+fn undoable(state: &Held, experiment: &str, seen: u64) -> Result<LiveExperiment, ChangeError> {
+    let defined = state.ledger.definitions.contains_key(experiment);
+    match state.ledger.live.get(experiment).filter(|_| defined) {
+        Some(live) => at_revision(state, experiment, live, seen),
+        None => at_revision(state, experiment, known(state, experiment)?, seen),
+    }
+}
+
+fn at_revision(
+    state: &Held,
+    experiment: &str,
+    live: &LiveExperiment,
+    seen: u64,
+) -> Result<LiveExperiment, ChangeError> {
     let owner = state.plan.experiments.iter().find(|e| *e.name == *experiment).map(|e| e.owner);
     if owner == Some(Owner::File) {
         return Err(ChangeError::OwnedByFile(experiment.to_owned()));
@@ -243,11 +280,15 @@ pub fn weights_json(weights: &[(String, f64)]) -> Value {
 
 /// An experiment as the audit log shows it.
 pub(super) fn shown(live: &LiveExperiment) -> Value {
-    json!({
+    let mut shown = json!({
         "revision": live.revision,
         "state": live.state,
         "weights": weights_json(&live.weights),
-    })
+    });
+    if let (Some(definition), Value::Object(shown)) = (&live.defines, &mut shown) {
+        shown.insert("definition".to_owned(), definition.clone());
+    }
+    shown
 }
 
 pub(super) fn audit(

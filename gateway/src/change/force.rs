@@ -107,17 +107,19 @@ impl Changes {
         self.shared.evidence.open(&next);
         self.shared.comparisons.open(&next);
         self.shared.current.store(Arc::new(next));
+        let planned = |name: &str| state.plan.experiments.iter().any(|e| *e.name == *name);
+        let (live, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            state.ledger.live.clone().into_iter().partition(|(name, _)| planned(name));
+        let defined = |name: &str| state.ledger.definitions.contains_key(name);
+        let past = others.into_iter().filter(|(name, _)| defined(name)).collect();
         self.view.store(Arc::new(View {
             plan: Arc::clone(&state.plan),
-            live: state
-                .ledger
-                .live
-                .iter()
-                .filter(|(name, _)| state.plan.experiments.iter().any(|e| *e.name == ***name))
-                .map(|(name, live)| (name.clone(), live.clone()))
-                .collect(),
+            file: Arc::clone(&state.file),
+            definitions: state.ledger.definitions.clone(),
+            aside: state.aside.clone(),
+            past,
+            live,
             layers: state.ledger.layers.clone(),
-            statements: state.ledger.statements.clone(),
             generation: state.generation,
         }));
         drop(stopping);

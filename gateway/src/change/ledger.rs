@@ -7,11 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use super::defined::{Effective, effective};
 use super::experiments::shown;
 use super::{Changes, Held};
 use crate::config::plan::Plan;
 use crate::live::{Actor, LiveExperiment, LiveLayer};
-use crate::store::{AuditRow, Change, LayerRow, RampStep, RevisionRow, State, StoreError};
+use crate::store::{
+    AuditRow, Change, FileStatement, LayerRow, RampStep, RevisionRow, State, StoreError,
+};
 
 /// How often a change is worked out anew because somebody else was faster.
 pub(super) const TRIES: u32 = 3;
@@ -23,8 +28,10 @@ pub(super) struct Ledger {
     pub(super) live: BTreeMap<String, LiveExperiment>,
     /// Layers.
     pub(super) layers: BTreeMap<String, LiveLayer>,
-    /// What the file said of each experiment's split (see `live::statement`).
-    pub(super) statements: BTreeMap<String, String>,
+    /// What the file said of each experiment.
+    pub(super) statements: BTreeMap<String, FileStatement>,
+    /// Experiments that are defined elsewhere than in the file, those that are over too.
+    pub(super) definitions: BTreeMap<String, Value>,
     /// In force and not stored: stops and rollbacks while the store was away. Stored before whatever
     /// comes next.
     pub(super) unstored: Vec<(RevisionRow, AuditRow)>,
@@ -39,10 +46,16 @@ impl Ledger {
     /// `Damaged` if an allocation cannot be read.
     pub(super) fn read(
         revisions: &[RevisionRow],
-        statements: Vec<(String, String)>,
+        statements: Vec<FileStatement>,
         layers: Vec<LayerRow>,
+        definitions: Vec<(String, Value)>,
     ) -> Result<Self, StoreError> {
-        let mut ledger = Self { statements: statements.into_iter().collect(), ..Self::default() };
+        let statements = statements.into_iter().map(|said| (said.experiment.clone(), said));
+        let mut ledger = Self {
+            statements: statements.collect(),
+            definitions: definitions.into_iter().filter(|(_, what)| what.is_object()).collect(),
+            ..Self::default()
+        };
         for row in revisions {
             ledger.live.insert(row.experiment.clone(), experiment(row)?);
         }
@@ -85,6 +98,7 @@ impl Ledger {
                 reason: row.reason.clone(),
                 buckets_moved: 0,
                 undoes: None,
+                defines: None,
                 ..stored.clone()
             };
             let audit = AuditRow { before: shown(stored), after: shown(&stop), ..audit.clone() };
@@ -183,7 +197,12 @@ impl Changes {
         let mut ledger = self
             .store
             .call(|store| {
-                Ledger::read(&store.experiments()?, store.file_statements()?, store.layers()?)
+                Ledger::read(
+                    &store.experiments()?,
+                    store.file_statements()?,
+                    store.layers()?,
+                    store.definitions()?,
+                )
             })
             .await?;
         ledger.stop(&state.ledger.unstored)?;
@@ -196,16 +215,22 @@ impl Changes {
     /// # Errors
     /// The store's; then nothing was changed.
     pub(super) async fn catch_up(&self, state: &mut Held) -> Result<(), StoreError> {
-        let Ledger { live, unstored, .. } = self.as_stored(state).await?;
+        let Ledger { live, layers, definitions, unstored, .. } = self.as_stored(state).await?;
         state.ledger.unstored = unstored;
         let mut news = Vec::new();
+        let is_defined_anew = definitions != state.ledger.definitions;
+        if is_defined_anew {
+            let Effective { plan, aside } = effective(&state.file, &live, &definitions);
+            (state.plan, state.aside) = (plan, aside);
+            (state.ledger.layers, state.ledger.definitions) = (layers, definitions);
+        }
         for (name, stored) in live {
             if state.ledger.live.get(&name) != Some(&stored) && fits(&state.plan, &name, &stored) {
                 let before = state.ledger.live.insert(name.clone(), stored.clone());
                 news.push((name, before, stored));
             }
         }
-        if !news.is_empty() {
+        if is_defined_anew || !news.is_empty() {
             self.put_in_force(state);
         }
         for (name, before, now) in news {

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use super::defined::{Effective, effective};
 use super::experiments::audit;
 use super::ledger::{Ledger, TRIES, fits, overtaken};
 use super::{ChangeError, Changes};
 use crate::backends::resolve;
 use crate::clock;
-use crate::config::plan::Plan;
+use crate::config::plan::{Experiment, Plan};
+use crate::config::{Problems, Says, definition};
 use crate::live::{Actor, LiveExperiment, LiveLayer, statement};
 use crate::news::{Kind, News};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, FileStatement, LayerRow, State, StoreError};
 use crate::telemetry::events;
 
 /// How reloads went.
@@ -48,7 +52,8 @@ impl Changes {
                 let mut notices: Vec<String> =
                     loaded.notices.iter().map(ToString::to_string).collect();
                 notices.extend(self.keep_what_needs_restart(&mut loaded.plan));
-                self.apply_plan(Arc::new(loaded.plan), loaded.files, notices)
+                let says = Says::new(&self.file, loaded.text, loaded.plan);
+                self.apply_plan(Arc::new(says), loaded.files, notices)
                     .await
                     .map_err(|error| error.to_string())
             }
@@ -99,12 +104,12 @@ impl Changes {
         notices
     }
 
-    /// Puts `plan` in force: stored in one transaction, then swapped in.
+    /// Puts what the file says in force: stored in one transaction, then swapped in.
     pub(super) async fn apply_plan(
         &self,
-        plan: Arc<Plan>,
+        file: Arc<Says>,
         watched: Vec<PathBuf>,
-        notices: Vec<String>,
+        mut notices: Vec<String>,
     ) -> Result<u64, ChangeError> {
         let mut state = self.state.lock().await;
         let at = clock::unix_micros();
@@ -113,14 +118,15 @@ impl Changes {
         let mut failed: Option<StoreError> = None;
         let mut tries = 0;
         let next = loop {
-            let next = restated(&plan, ledger, &actor, at)?;
-            if next.1.is_empty() {
-                break next.0;
+            let next = restated(&file, ledger, &actor, at)?;
+            if next.change.is_empty() {
+                break next;
             }
             if let Some(error) = failed.take_if(|error| !overtaken(error) || tries == TRIES) {
                 return Err(error.into());
             }
-            let Err(error) = self.keep_and_tell(&plan, next.1).await else { break next.0 };
+            let kept = self.keep_and_tell(&file.plan, next.change.clone()).await;
+            let Err(error) = kept else { break next };
             // It may be stored all the same, or somebody else was faster: worked out from what the
             // store has now, it is nothing any more, or another change.
             let Ok(stored) = self.as_stored(&state).await else { return Err(error.into()) };
@@ -129,13 +135,15 @@ impl Changes {
             tries += 1;
         };
 
+        let Restated { ledger: next, effective: Effective { plan, aside }, change: _ } = next;
+        notices.extend(aside.iter().map(|(name, problems)| set_aside(name, problems)));
         let changed: Vec<_> = next
             .live
             .iter()
             .filter(|(name, now)| state.ledger.live.get(*name) != Some(now))
             .map(|(name, now)| (name.clone(), state.ledger.live.get(name).cloned(), now.clone()))
             .collect();
-        state.plan = Arc::clone(&plan);
+        (state.file, state.plan, state.aside) = (file, Arc::clone(&plan), aside);
         state.ledger = next;
         self.edge_certificates.replace(&plan.server.certificates);
         self.admin_certificates.replace(&plan.admin.certificates);
@@ -161,26 +169,77 @@ impl Changes {
     }
 }
 
-/// What is known once `plan` is in force, and what has to be stored for that.
-fn restated(
-    plan: &Plan,
-    before: Ledger,
-    actor: &Actor,
-    at: i64,
-) -> Result<(Ledger, Change), ChangeError> {
-    let Ledger { mut live, layers: old_layers, statements: said, unstored, unstored_ramps } =
-        before;
+/// That an experiment of the API's does not fit this file.
+fn set_aside(name: &str, problems: &Problems) -> String {
+    let what: Vec<&str> = problems.list.iter().map(|problem| &*problem.what).collect();
+    format!(
+        "experiment {name:?}, made through the admin API, does not fit this file and is set aside: {}; \
+         it comes back with a file that it fits, `weir experiment end {name}` ends it",
+        what.join("; ")
+    )
+}
+
+/// What is known once `file` is in force, and what has to be stored for that.
+struct Restated {
+    ledger: Ledger,
+    change: Change,
+    effective: Effective,
+}
+
+fn restated(file: &Says, before: Ledger, actor: &Actor, at: i64) -> Result<Restated, ChangeError> {
+    let Ledger {
+        mut live,
+        layers: old_layers,
+        statements: said,
+        mut definitions,
+        unstored,
+        unstored_ramps,
+    } = before;
     let (mut revisions, ramps) = (unstored, unstored_ramps);
-    let mut statements = Vec::new();
-    for experiment in &plan.experiments {
+    let says = statements(&file.plan);
+    let mut taken = taken_over(&live, &definitions, &said, &says);
+    let now = loop {
+        definitions.retain(|name, _| !taken.contains(name));
+        let now = effective(file, &live, &definitions);
+        // What the file says of it fits, what was made of it does not.
+        let unfit: Vec<String> =
+            now.aside.keys().filter(|name| says.contains_key(*name)).cloned().collect();
+        if unfit.is_empty() {
+            break now;
+        }
+        taken.extend(unfit);
+    };
+    for name in taken.iter().filter(|name| !says.contains_key(*name)) {
+        let Some(old) = live.get(name) else { continue };
+        // It goes with what the file said of it; whoever reads the store again must know.
+        let reason = Some("the file does not declare it any more".to_owned());
+        let ended = old.ended(actor, at, reason);
+        let next = LiveExperiment { defines: Some(Value::Null), ..ended };
+        let audit = audit(actor, at, "experiment.end", name, Some(old), &next);
+        revisions.push((next.to_row(name), audit));
+        live.insert(name.clone(), next);
+    }
+    for experiment in &now.plan.experiments {
         let name = experiment.name.to_string();
-        let says = statement(experiment);
+        let is_taken = taken.contains(&name);
+        let is_defined = definitions.contains_key(&name);
+        let says = says.get(&name).map(|says| &says.split);
+        let is_said_anew = !is_defined && said.get(&name).map(|said| &said.split) != says;
         let old = live.get(&name);
         let next = match old {
             None => Some(LiveExperiment::first(experiment, actor, at)?),
+            Some(old) if is_taken => {
+                let reason = Some("the file declares it now".to_owned());
+                let next = old.restated(experiment, actor, at, reason)?;
+                // One that is over and that the file declares for the first time begins again.
+                let begins = old.state == State::Ended && !said.contains_key(&name);
+                let state = if begins { State::Running } else { old.state };
+                Some(LiveExperiment { state, defines: Some(Value::Null), ..next })
+            }
             // A live change stays in force until the file itself says something new.
-            Some(old) if said.get(&name) != Some(&says) || !fits(plan, &name, old) => {
-                Some(old.restated(experiment, actor, at)?)
+            Some(old) if is_said_anew || !fits(&now.plan, &name, old) => {
+                let reason = Some("the file's statement changed".to_owned());
+                Some(old.restated(experiment, actor, at, reason)?)
             }
             Some(_) => None,
         };
@@ -188,17 +247,61 @@ fn restated(
             let action = if old.is_none() { "experiment.create" } else { "weights.set" };
             let audit = audit(actor, at, action, &name, old, &next);
             revisions.push((next.to_row(&name), audit));
-            live.insert(name.clone(), next);
+            live.insert(name, next);
         }
-        statements.push((name, says));
     }
-    // All that the file says now: what it says no more is forgotten, here as in the store.
-    let says: BTreeMap<String, String> = statements.iter().cloned().collect();
-    let statements = (says != said).then_some(statements);
+    let statements = (says != said).then(|| says.values().cloned().collect());
+    let (layers, moved) = layered(&now.plan, &old_layers);
+    let ledger = Ledger { live, layers, statements: says, definitions, ..Ledger::default() };
+    let change = Change { revisions, statements, layers: moved, ramps, ..Change::default() };
+    Ok(Restated { ledger, change, effective: now })
+}
+
+/// What the file says of its experiments.
+fn statements(plan: &Plan) -> BTreeMap<String, FileStatement> {
+    let of = |experiment: &Experiment| FileStatement {
+        experiment: experiment.name.to_string(),
+        split: statement(experiment),
+        whole: Some(definition::of(plan, experiment, &[]).to_string()),
+    };
+    plan.experiments.iter().map(|e| (e.name.to_string(), of(e))).collect()
+}
+
+/// Experiments that were defined elsewhere and are the file's from here on: it says something new of
+/// them, and something else than what is in force.
+fn taken_over(
+    live: &BTreeMap<String, LiveExperiment>,
+    definitions: &BTreeMap<String, Value>,
+    said: &BTreeMap<String, FileStatement>,
+    says: &BTreeMap<String, FileStatement>,
+) -> Vec<String> {
+    let is_taken = |name: &String, definition: &Value| {
+        let (before, now) = (said.get(name), says.get(name));
+        let is_same = match (before, now) {
+            (None, None) => true,
+            (Some(before), Some(now)) => before.whole.is_none() || before.whole == now.whole,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        // As it is exported.
+        let in_force = live
+            .get(name)
+            .filter(|live| live.state != State::Ended)
+            .map(|live| definition::with_weights(definition, &live.weights).to_string());
+        !is_same && now.and_then(|now| now.whole.as_ref()) != in_force.as_ref()
+    };
+    let all = definitions.iter().filter(|(name, definition)| is_taken(name, definition));
+    all.map(|(name, _)| name.clone()).collect()
+}
+
+/// Layers as `plan` states them, and those that have to be stored.
+pub(super) fn layered(
+    plan: &Plan,
+    before: &BTreeMap<String, LiveLayer>,
+) -> (BTreeMap<String, LiveLayer>, Vec<LayerRow>) {
     let mut layers = BTreeMap::new();
     let mut moved = Vec::new();
     for (index, name) in plan.layers.iter().enumerate() {
-        let old = old_layers.get(&**name);
+        let old = before.get(&**name);
         if let Some(layer) = LiveLayer::restated(old, plan, index) {
             if old != Some(&layer) {
                 let bytes = layer.allocation.to_bytes();
@@ -207,6 +310,5 @@ fn restated(
             layers.insert(name.to_string(), layer);
         }
     }
-    let after = Ledger { live, layers, statements: says, ..Ledger::default() };
-    Ok((after, Change { revisions, statements, layers: moved, ramps, ..Change::default() }))
+    (layers, moved)
 }

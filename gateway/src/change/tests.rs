@@ -91,7 +91,8 @@ async fn start(folder: &TempDir, fault: &Arc<Mutex<Fault>>) -> Result<Arc<Change
     });
     let certificates = || Certificates::new(&loaded.plan.server.certificates);
     let both = (certificates(), certificates());
-    Changes::start(&file, loaded.plan, loaded.files, Vec::new(), stored, shared, store, both).await
+    let says = Says::new(&file, loaded.text, loaded.plan);
+    Changes::start(&file, says, loaded.files, Vec::new(), stored, shared, store, both).await
 }
 
 impl Opened {

@@ -106,17 +106,25 @@ pub(crate) struct Call<'a> {
     path: &'a str,
     body: Option<Value>,
     if_match: Option<u64>,
+    /// Whether a good answer is text, and no JSON.
+    is_text: bool,
 }
 
 impl<'a> Call<'a> {
     /// Reads `path`, which starts after the base.
     pub(crate) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, body: None, if_match: None }
+        Self { method: Method::GET, path, body: None, if_match: None, is_text: false }
     }
 
     /// Sends `body` to `path` with `method`.
     pub(crate) fn write(method: Method, path: &'a str, body: Option<Value>) -> Self {
-        Self { method, path, body, if_match: None }
+        Self { method, path, body, if_match: None, is_text: false }
+    }
+
+    /// A good answer is text.
+    pub(crate) fn text(mut self) -> Self {
+        self.is_text = true;
+        self
     }
 
     /// Only if `revision` is still the one in force.
@@ -232,6 +240,7 @@ impl AdminClient {
     /// Makes `call`. Any status is an answer; a fault is when there is none.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Answer, Fault> {
         let begun = Instant::now();
+        let is_text = call.is_text;
         let request = self.request(call)?;
         let connected =
             tokio::time::timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port)));
@@ -244,9 +253,9 @@ impl AdminClient {
         let _ = tcp.set_nodelay(true);
         let answered = async {
             match &self.tls {
-                None => self.exchange(tcp, request).await,
+                None => self.exchange(tcp, request, is_text).await,
                 Some((tls, name)) => match tls.connect(name.clone(), tcp).await {
-                    Ok(stream) => self.exchange(stream, request).await,
+                    Ok(stream) => self.exchange(stream, request, is_text).await,
                     Err(error) => Err(self.untrusted(&error)),
                 },
             }
@@ -293,7 +302,12 @@ impl AdminClient {
         request.method(call.method).body(Full::new(body)).map_err(odd)
     }
 
-    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Fault>
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+        is_text: bool,
+    ) -> Result<Answer, Fault>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -303,7 +317,7 @@ impl AdminClient {
         let exchange = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let (head, body) = response.into_parts();
-            self.read(head, body).await
+            self.read(head, body, is_text).await
         };
         // The connection moves the bytes; it ends first only when something is wrong, and then the
         // exchange knows what.
@@ -318,13 +332,18 @@ impl AdminClient {
     }
 
     /// A whole answer; how long it took is for the caller to say.
-    async fn read(&self, head: http::response::Parts, body: Incoming) -> Result<Answer, Fault> {
+    async fn read(
+        &self,
+        head: http::response::Parts,
+        body: Incoming,
+        is_text: bool,
+    ) -> Result<Answer, Fault> {
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
             Fault::failed(format!("the answer of {} broke off: {error}", self.url), "")
         })?;
         let body = body.to_bytes();
-        let json =
-            if body.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&body).ok() };
+        let is_no_json = body.is_empty() || (is_text && head.status.is_success());
+        let json = if is_no_json { Some(Value::Null) } else { serde_json::from_slice(&body).ok() };
         let Some(json) = json else {
             return Err(Fault::failed(
                 format!("{} did not answer like the admin API ({})", self.url, head.status),

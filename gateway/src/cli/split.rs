@@ -203,7 +203,7 @@ pub(crate) fn set(
 }
 
 /// The revision that a change starts from.
-fn revision(seen: &Answer, name: &str) -> Result<u64, Fault> {
+pub(crate) fn revision(seen: &Answer, name: &str) -> Result<u64, Fault> {
     seen.revision.or_else(|| reading::whole(&seen.json, "revision")).ok_or_else(|| {
         Fault::failed(
             format!("cannot change \"{name}\": the gateway did not say which revision is in force"),
@@ -328,7 +328,7 @@ fn unknown_variant(experiment: &Value, name: &str, weights: &[(String, f64)]) ->
 }
 
 /// Somebody else changed the experiment between our look and our change: says who, and what.
-fn overtaken(
+pub(crate) fn overtaken(
     client: &AdminClient,
     name: &str,
     seen: u64,

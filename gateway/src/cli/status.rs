@@ -138,15 +138,33 @@ fn warnings(status: &Value) -> Vec<(Tone, String)> {
         ));
     }
     for experiment in reading::list(status, "experiments") {
-        if experiment.get("differs_from_file").and_then(Value::as_bool) == Some(true) {
+        out.extend(differs(experiment).map(|warning| (Tone::Warn, warning)));
+        if let Some(why) = reading::text(experiment, "set_aside") {
             let name = reading::text(experiment, "name").unwrap_or("?");
-            out.push((
-                Tone::Warn,
-                format!("! {name}: the live split differs from the file's; the live one counts"),
-            ));
+            let mend = "takes no traffic until it fits the file again";
+            out.push((Tone::Warn, format!("! {name} is set aside, {mend}: {why}")));
         }
     }
     out
+}
+
+/// Where an experiment is not what the file says.
+fn differs(experiment: &Value) -> Option<String> {
+    if experiment.get("differs_from_file").and_then(Value::as_bool) != Some(true) {
+        return None;
+    }
+    let name = reading::text(experiment, "name").unwrap_or("?");
+    let file = experiment.get("file").unwrap_or(&Value::Null);
+    let line = reading::whole(file, "line").map(|line| format!(":{line}")).unwrap_or_default();
+    let place = reading::text(file, "path")
+        .map_or_else(|| "the file".to_owned(), |path| format!("{path}{line}"));
+    let of = |difference: &Value| {
+        let said = |side: &str| difference.get(side).map(ToString::to_string).unwrap_or_default();
+        let member = reading::text(difference, "member").unwrap_or("?");
+        format!("{member} is {}, in the file {}", said("live"), said("file"))
+    };
+    let all: Vec<String> = reading::list(file, "differences").iter().map(of).collect();
+    Some(format!("! {name} differs from {place}, and what is live counts: {}", all.join("; ")))
 }
 
 /// Columns that routes and variants share.
@@ -321,7 +339,9 @@ mod tests {
                 "requests_per_second": 20.04, "error_rate": 0.003, "p50": 0.041, "p95": 0.09, "p99": 1.2,
                 "experiments": ["int8"] }],
             "experiments": [{ "name": "int8", "route": "chat", "state": "running", "revision": 7,
-                "control": "stable", "differs_from_file": true, "variants": {
+                "control": "stable", "differs_from_file": true,
+                "file": { "path": "weir.toml", "line": 31, "differences": [
+                    { "member": "variants.canary.weight", "file": 5, "live": 10 } ] }, "variants": {
                     "canary": { "backend": "llama-8b-int8", "weight": 10, "share": 0.1, "requests": 12_000,
                         "requests_per_second": 2.0, "error_rate": 0.031, "p50": 0.063, "p95": 0.15, "p99": 0.22 },
                     "stable": { "backend": "llama-8b", "weight": 90, "share": 0.9, "requests": 0,
@@ -346,7 +366,7 @@ weir 0.1.0 · up 2 h 5 min · generation 4 · edge 0.0.0.0:8443 · admin 127.0.0
 config  weir.toml, read 2 h ago (2026-11-22 17:15:21 UTC)
 store   up, outcomes group: 12,003 assigned, 12,000 recorded, 3 pending, 0 dropped
 ! the last reload changed nothing: weir.toml:3:1 [server] is missing add it
-! int8: the live split differs from the file's; the live one counts
+! int8 differs from weir.toml:31, and what is live counts: variants.canary.weight is 10, in the file 5
 
 Routes
   route  matches               backend   req/s  errors    p50    p95     p99  experiments

@@ -5,6 +5,7 @@
 //! counting begins anew, under the next revision. Share, places and bounds of a shadow are not in it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use policies::comparison::{ALPHA, Cause, Found, How, Reason, Tally};
@@ -52,6 +53,8 @@ struct State {
     kept: Kept,
     /// Of these, so much is stored: revision, pairs.
     saved: Option<(u64, u64)>,
+    /// When that was taken, and how many bytes it was.
+    taken: Option<(Instant, usize)>,
 }
 
 /// What is saved of a shadow's comparison.
@@ -119,13 +122,16 @@ impl Known {
 
     /// Compares and counts a pair; what was found. `None` if it belongs to an earlier revision.
     pub fn add(&self, how: &How, pair: &Pair) -> Option<Found> {
+        let measured = pair.measured();
+        // Before the lock: it takes long, and somebody may look.
+        let found = measured.compare(how);
         let mut state = self.state.lock();
         let kept = &mut state.kept;
         if kept.revision != pair.revision || kept.subject != *pair.subject {
             self.counts.outdated.fetch_add(1, Relaxed);
             return None;
         }
-        let found = kept.tally.add(how, &pair.measured());
+        kept.tally.add(how, &measured, &found);
         let count = match &found {
             Found::Agree(_) => &self.counts.agree,
             Found::Differ(cause, _) => &self.counts.differ[*cause as usize],
@@ -152,11 +158,15 @@ impl Known {
         (tally.agreed.share(), latencies.map(ratio))
     }
 
-    /// What changed since it was last taken, for the store.
-    pub fn unsaved(&self) -> Option<ComparisonRow> {
+    /// What changed since it was last taken, for the store. What is large is taken less often, so that
+    /// a second of it never costs more than a quarter of a megabyte, unless `at_once`.
+    pub fn unsaved(&self, at_once: bool) -> Option<ComparisonRow> {
+        const PER_SECOND: usize = 256 << 10;
         let mut state = self.state.lock();
         let now = (state.kept.revision, state.kept.tally.pairs());
-        if state.kept.revision == 0 || state.saved == Some(now) {
+        let pause = |bytes: usize| Duration::from_secs((bytes / PER_SECOND) as u64);
+        let is_early = state.taken.is_some_and(|(at, bytes)| at.elapsed() < pause(bytes));
+        if state.kept.revision == 0 || state.saved == Some(now) || (is_early && !at_once) {
             return None;
         }
         // What a look would reach is to be remembered, though nobody looks.
@@ -165,12 +175,14 @@ impl Known {
         let mut bytes = vec![VERSION];
         // Names, whole and finite numbers: there is nothing that JSON cannot say.
         serde_json::to_writer(&mut bytes, &state.kept).ok()?;
+        state.taken = Some((clock::now(), bytes.len()));
         Some(ComparisonRow { shadow: self.name.to_owned(), at: clock::unix_micros(), bytes })
     }
 
     /// What was taken was not saved.
     pub fn not_saved(&self) {
-        self.state.lock().saved = None;
+        let mut state = self.state.lock();
+        (state.saved, state.taken) = (None, None);
     }
 
     /// Goes on from what an earlier process saved; false if the bytes cannot be read.
@@ -181,7 +193,7 @@ impl Known {
         let kept: Kept = kept;
         let saved = Some((kept.revision, kept.tally.pairs()));
         self.revision.store(kept.revision, Relaxed);
-        *self.state.lock() = State { kept, saved };
+        *self.state.lock() = State { kept, saved, taken: None };
         true
     }
 }

@@ -72,15 +72,15 @@ fn another_subject_begins_anew_and_the_same_goes_on() {
 fn what_was_saved_goes_on_in_the_next_process() {
     let all = Comparisons::default();
     let known = all.adopt("next");
-    assert_eq!(known.unsaved(), None, "it was never in force");
+    assert_eq!(known.unsaved(false), None, "it was never in force");
     known.open("a");
     for copy in [200, 200, 503] {
         add(&all, &known, "a", copy);
     }
-    let row = known.unsaved().unwrap();
-    assert_eq!(known.unsaved(), None, "nothing has changed");
+    let row = known.unsaved(false).unwrap();
+    assert_eq!(known.unsaved(false), None, "nothing has changed");
     known.not_saved();
-    assert_eq!(known.unsaved().unwrap().bytes, row.bytes);
+    assert_eq!(known.unsaved(false).unwrap().bytes, row.bytes);
 
     let next = Comparisons::default();
     let damaged = ComparisonRow { shadow: "broken".into(), at: 0, bytes: vec![1, 2, 3] };

@@ -104,7 +104,7 @@ impl Work<'_> {
         self.saved_at = clock::now();
         self.taken.clear();
         let all = self.shared.comparisons.all();
-        let rows: Vec<_> = all.iter().filter_map(|known| known.unsaved()).collect();
+        let rows: Vec<_> = all.iter().filter_map(|known| known.unsaved(at_once)).collect();
         let samples = std::mem::take(&mut self.samples);
         if rows.is_empty() && samples.is_empty() {
             return;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use rustls::crypto::CryptoProvider;
 
 use super::harvest::Lost;
-use super::plan::{DeclaredKey, KeyLimits, Plan};
+use super::plan::{DeclaredKey, Experiment, KeyLimits, Plan};
 use super::problem::{Problem, Source};
 use super::value;
 use super::written::{self, At, Entries};
@@ -123,6 +123,20 @@ impl<'a> Check<'a> {
             feedback,
             telemetry,
         }
+    }
+
+    /// Experiments, as if they stood in the file that `plan` is of.
+    pub(crate) fn experiments_of(
+        &mut self,
+        entries: Entries<written::Experiment>,
+        plan: &Plan,
+    ) -> Vec<Experiment> {
+        self.names("experiment", "experiments", &entries);
+        self.count("experiments", &entries);
+        let backends = Names::of("backend", "backends", plan.backends.iter().map(|b| &*b.name));
+        let routes = Names::of("route", "routes", plan.routes.iter().map(|route| &*route.name));
+        let layers = Names::of("layer", "layers", plan.layers.iter().map(|layer| &**layer));
+        self.experiments(entries, &routes, &backends, &layers)
     }
 
     fn count<T>(&mut self, section: &str, entries: &Entries<T>) {
@@ -249,6 +263,16 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    fn of<'a>(
+        noun: &'static str,
+        section: &'static str,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let order: Vec<String> = names.map(str::to_owned).collect();
+        let index = order.iter().cloned().zip(0..).collect();
+        Self { noun, section, order, index }
+    }
+
     /// Whether there is one of this name.
     fn has(&self, name: &str) -> bool {
         self.index.contains_key(name)

@@ -17,7 +17,7 @@ use crate::store::outbox::Subscriber;
 use crate::webhooks::{Events, sign::Secret};
 
 /// Everything the file says, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// The edge: where clients come in.
     pub server: Server,
@@ -50,7 +50,7 @@ pub struct Plan {
 }
 
 /// `[server]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// Address of the edge; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -172,7 +172,7 @@ pub struct Limits {
 }
 
 /// `[admin]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Admin {
     /// Address of the admin listener.
     pub listen: SocketAddr,
@@ -381,7 +381,7 @@ pub struct Probe {
 }
 
 /// `[routes.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Its name.
     pub name: Arc<str>,

@@ -9,6 +9,7 @@ use super::{Control, backend, now, situation};
 use crate::change::ChangeError;
 use crate::live::Actor;
 use crate::store::State as Running;
+use crate::telemetry::events;
 
 /// What a new ramp is told.
 #[derive(Clone, Debug)]
@@ -110,6 +111,11 @@ impl Control {
             }
         }
         done?;
+        // Looked at at once: whoever asked sees what is watched, and what earlier evidence says of it.
+        let tables = turn.entry(experiment.to_owned()).or_default();
+        if let Err(error) = self.look_at(experiment, tables).await {
+            events::warning("weir.ramp.failed", &format!("{experiment}: {error}"));
+        }
         self.ramp(experiment).ok_or_else(|| HandFault::NoRamp(experiment.to_owned()))
     }
 

@@ -127,7 +127,11 @@ impl Ramp {
             }
             decisions.push(made);
         }
-        Ok(Self { number: row.number, decisions, ..Self::new(told, state) })
+        let read = Self::new(told, state);
+        // What ended it is what is to be shown of it: nobody looks any more.
+        let last = decisions.last().filter(|_| read.state.is_over());
+        let judged = last.map(|made| made.decision.evidence.guardrails.clone()).unwrap_or_default();
+        Ok(Self { number: row.number, decisions, judged, ..read })
     }
 
     /// What a look found.

@@ -73,11 +73,11 @@ impl Control {
         }
         self.shared.evidence.count_begun(&self.shared.tallies);
         let view = self.changes.view();
+        let goes_on = |of: &str| view.live.get(of).is_some_and(|live| live.state != Running::Ended);
+        // Of what is over nothing is told any more, and what comes under its name is something new.
+        self.watch.told.lock().retain(|(_, of, _)| goes_on(of));
         let mut p_values = Vec::new();
-        for (experiment, live) in &view.live {
-            if live.state == Running::Ended {
-                continue;
-            }
+        for (experiment, live) in view.live.iter().filter(|(experiment, _)| goes_on(experiment)) {
             let Some((reached, numbers)) = self.shared.evidence.with_known(experiment, |known| {
                 let log_e = ratios(&known.evidence, &known.watched.guardrails);
                 (known.sample_ratio(log_e), Numbers::of(known))

@@ -22,8 +22,8 @@ use rusqlite::{TransactionBehavior, ffi};
 use self::vocabulary::Vocabulary;
 use super::outbox::{Outbox, Tried};
 use super::{
-    Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomePage,
-    OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
+    Asked, AuditEntry, AuditRow, Change, FeedbackRow, FileStatement, Installation, KeyRow,
+    LayerRow, OutcomePage, OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::comparison::known::ComparisonRow;
 use crate::comparison::sample::{Disagreement, DisagreementRow};
@@ -255,7 +255,11 @@ impl Store for Sqlite {
         self.run(|connection, _| changes::revisions(connection, experiment, before, limit))
     }
 
-    fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+    fn definitions(&mut self) -> Result<Vec<(String, serde_json::Value)>, StoreError> {
+        self.run(|connection, _| changes::definitions(connection))
+    }
+
+    fn file_statements(&mut self) -> Result<Vec<FileStatement>, StoreError> {
         self.run(|connection, _| changes::file_statements(connection))
     }
 
@@ -379,6 +383,14 @@ impl Store for Sqlite {
             return Ok(Vec::new());
         }
         self.write(|transaction, vocabulary| feedback::add(transaction, vocabulary, rows))
+    }
+
+    fn feedback_of(
+        &mut self,
+        id: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>, StoreError> {
+        self.run(|connection, _| feedback::of(connection, id, limit))
     }
 
     fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {

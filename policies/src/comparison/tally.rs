@@ -82,19 +82,26 @@ pub struct Tally {
     pub slow_readers: u64,
 }
 
-impl Tally {
-    /// Compares a pair and counts it; what was found.
-    pub fn add(&mut self, how: &How, pair: &Measured<'_>) -> Found {
-        if let Some(reason) = pair.void {
-            self.void[reason as usize] += 1;
-            return Found::NotComparable(reason);
+impl Measured<'_> {
+    /// What a comparison finds. This is the long part; counting it is short.
+    pub fn compare(&self, how: &How) -> Found {
+        match self.void {
+            Some(reason) => Found::NotComparable(reason),
+            None => compare(how, &self.live, &self.copy),
         }
-        self.status(pair.live.status, pair.copy.status);
-        self.failures.add(pair.live.failed, pair.copy.failed);
-        self.both_failed += u64::from(pair.live.failed && pair.copy.failed);
-        self.times(pair);
-        let found = compare(how, &pair.live, &pair.copy);
-        match &found {
+    }
+}
+
+impl Tally {
+    /// Counts a pair of which [`Measured::compare`] has found this.
+    pub fn add(&mut self, how: &How, pair: &Measured<'_>, found: &Found) {
+        if pair.void.is_none() {
+            self.status(pair.live.status, pair.copy.status);
+            self.failures.add(pair.live.failed, pair.copy.failed);
+            self.both_failed += u64::from(pair.live.failed && pair.copy.failed);
+            self.times(pair);
+        }
+        match found {
             Found::Agree(agreement) => self.compared(how, pair, true, agreement.as_ref()),
             Found::Differ(cause, agreement) => {
                 self.differ[*cause as usize] += 1;
@@ -102,7 +109,6 @@ impl Tally {
             }
             Found::NotComparable(reason) => self.void[*reason as usize] += 1,
         }
-        found
     }
 
     fn compared(

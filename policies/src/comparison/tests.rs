@@ -114,12 +114,16 @@ fn measured<'a>(live: Side<'a>, copy: Side<'a>) -> Measured<'a> {
     }
 }
 
+fn count(tally: &mut Tally, how: &How, pair: &Measured<'_>) {
+    tally.add(how, pair, &pair.compare(how));
+}
+
 #[test]
 fn a_tally_keeps_pairs_apart_and_adds_up() {
     let mut tally = Tally::default();
     let (cat, dog) = (r#"{"class":"cat"}"#, r#"{"class":"dog"}"#);
     let how = label();
-    let add = |tally: &mut Tally, live, copy| tally.add(&how, &measured(live, copy));
+    let add = |tally: &mut Tally, live, copy| count(tally, &how, &measured(live, copy));
     for _ in 0..6 {
         add(&mut tally, side(200, whole(cat)), side(200, whole(cat)));
     }
@@ -128,9 +132,9 @@ fn a_tally_keeps_pairs_apart_and_adds_up() {
     add(&mut tally, side(502, NONE), side(0, NONE));
     let left =
         Measured { void: Some(Reason::ClientLeft), ..measured(side(0, NONE), side(200, NONE)) };
-    tally.add(&how, &left);
+    count(&mut tally, &how, &left);
     let slow = Measured { end: None, ..measured(side(200, whole(cat)), side(200, whole(cat))) };
-    tally.add(&how, &slow);
+    count(&mut tally, &how, &slow);
 
     assert_eq!((tally.agreed.agreed, tally.agreed.pairs, tally.pairs()), (7, 9, 11));
     assert_eq!(tally.by_backend["live"].pairs, 9);
@@ -158,7 +162,7 @@ fn gaps_and_similarities_are_kept_of_those_who_have_them() {
     let how = How::Body(Comparison::Numeric { pointer: "/v".into(), closeness });
     let mut tally = Tally::default();
     for (live, copy) in [(r#"{"v":1}"#, r#"{"v":1.5}"#), (r#"{"v":1}"#, r#"{"v":1}"#)] {
-        tally.add(&how, &measured(side(200, whole(live)), side(200, whole(copy))));
+        count(&mut tally, &how, &measured(side(200, whole(live)), side(200, whole(copy))));
     }
     assert_eq!(tally.largest_gap, Some(0.5));
     assert_eq!(tally.similarities.counts.iter().sum::<u64>(), 0);
@@ -167,8 +171,8 @@ fn gaps_and_similarities_are_kept_of_those_who_have_them() {
     let how = How::Said { at_least: 0.8 };
     let text = |text: &str| json!({"choices": [{"text": text}]}).to_string();
     let (a, b) = (text("entirely so"), text("nothing of the kind"));
-    tally.add(&how, &measured(side(200, whole(&a)), side(200, whole(&b))));
-    tally.add(&how, &measured(side(200, whole(&a)), side(200, whole(&a))));
+    count(&mut tally, &how, &measured(side(200, whole(&a)), side(200, whole(&b))));
+    count(&mut tally, &how, &measured(side(200, whole(&a)), side(200, whole(&a))));
     assert_eq!(tally.similarities.counts[19], 1);
     assert_eq!(tally.similarities.counts.iter().sum::<u64>(), 2);
     assert_eq!(tally.length_ratios.n, 2);
@@ -179,16 +183,16 @@ fn failing_more_often_is_shown_once_and_stays() {
     let mut tally = Tally::default();
     assert_eq!(tally.look(), Verdict::TooEarly);
     for _ in 0..30 {
-        tally.add(&How::Status, &measured(side(200, NONE), side(500, NONE)));
+        count(&mut tally, &How::Status, &measured(side(200, NONE), side(500, NONE)));
     }
     assert_eq!(tally.look(), Verdict::Breached);
     for _ in 0..3000 {
-        tally.add(&How::Status, &measured(side(500, NONE), side(200, NONE)));
+        count(&mut tally, &How::Status, &measured(side(500, NONE), side(200, NONE)));
     }
     assert_eq!(tally.look(), Verdict::Breached, "it was shown");
     let mut safe = Tally::default();
     for _ in 0..300 {
-        safe.add(&How::Status, &measured(side(500, NONE), side(200, NONE)));
+        count(&mut safe, &How::Status, &measured(side(500, NONE), side(200, NONE)));
     }
     assert_eq!(safe.look(), Verdict::Held);
 }
@@ -197,7 +201,7 @@ fn failing_more_often_is_shown_once_and_stays() {
 fn statuses_that_backends_make_up_take_bounded_room() {
     let mut tally = Tally::default();
     for status in 200..900_u16 {
-        tally.add(&How::Status, &measured(side(200, NONE), side(status, NONE)));
+        count(&mut tally, &How::Status, &measured(side(200, NONE), side(status, NONE)));
     }
     assert_eq!((tally.statuses.len(), tally.other_statuses), (256, 444));
 }

@@ -83,7 +83,7 @@ export function DensityChart({ names, of }: { names: readonly string[]; of: (nam
           <span key={each.name} class="tx on peak" style={{ left: `${Math.min(88, each.peak / 10)}%`, top: `${tops[at]}%` }}><span class={`sw ${hue(each.at)}`}>{each.name}</span></span>
         ))}
       </div>
-      <div class="xax">{ticks.map((tick) => <span key={tick} style={{ left: `${x(tick) / 10}%` }}>{said(latency(tick)).replace(/\.0+(?=\D)/, "").replace(/(\.\d*?)0+(?=\D)/, "$1")}</span>)}</div>
+      <div class="xax">{ticks.map((tick) => <span key={tick} class={x(tick) > 930 ? "last" : x(tick) < 50 ? "edge" : ""} style={{ left: `${x(tick) / 10}%` }}>{said(latency(tick)).replace(/\.0+(?=\D)/, "").replace(/(\.\d*?)0+(?=\D)/, "$1")}</span>)}</div>
       <table class="quant">
         <thead><tr><th scope="col"><span class="sr">variant</span></th><th scope="col" class="dots"><span class="sr">on the same scale</span></th><th scope="col" class="num">p50</th><th scope="col" class="num">p95</th><th scope="col" class="num">p99</th></tr></thead>
         <tbody>

@@ -48,7 +48,7 @@ export function IntervalPlot({ at, control, ratio, fine, decided }: Props) {
         </g>
       </svg>
       {known && beyond && <span class="tx arrow right" style={{ left: "100%" }}>{from > HIGH ? `${figures(from)}× or more ▸` : Number.isFinite(to) && to < 1000 ? `${figures(to)}× ▸` : "▸"}</span>}
-      {known && before && <span class="tx arrow" style={{ left: "0%" }}>◂</span>}
+      {known && before && <span class="tx arrow" style={{ left: "0%" }}>{from > 0 ? `◂ ${figures(from)}×` : "◂"}</span>}
     </div>
   );
 }

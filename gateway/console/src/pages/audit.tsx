@@ -4,7 +4,7 @@ import { useMemo } from "preact/hooks";
 import { ApiFault, get } from "../api";
 import type { List } from "../api";
 import { useResource } from "../resource";
-import { Time, Trouble, Waiting } from "../parts/marks";
+import { Scroll, Time, Trouble, Waiting } from "../parts/marks";
 
 interface Entry {
   id: number;
@@ -43,7 +43,7 @@ export function Audit() {
     <>
       <div class="spread base"><h1>Audit</h1><span class="s qq">every change, with who, from where and why</span></div>
       {all.length === 0 && <p class="q">Nothing was changed yet.</p>}
-      <div class="scroll">
+      <Scroll label="Audit log">
         <table class="rows audit">
           <thead><tr><th scope="col">when</th><th scope="col">who</th><th scope="col">from</th><th scope="col">did</th><th scope="col">to</th><th scope="col">why</th></tr></thead>
           <tbody>
@@ -63,7 +63,7 @@ export function Audit() {
             ))}
           </tbody>
         </table>
-      </div>
+      </Scroll>
       {older.value.error && <Trouble what="Older entries" message={older.value.error} />}
       {next !== null && <p class="more"><button class="btn" type="button" onClick={() => void more()}>Older entries</button></p>}
     </>

@@ -2,7 +2,7 @@
 import type { List } from "../api";
 import { useResource } from "../resource";
 import { Now } from "../parts/live";
-import { Trouble, VerdictMark, Waiting } from "../parts/marks";
+import { Scroll, Trouble, VerdictMark, Waiting } from "../parts/marks";
 import { counted, grouped } from "../words/numbers";
 
 interface Backend {
@@ -36,7 +36,7 @@ export function Backends() {
             <h2 id={`backend-${of.name}`}>{of.name}</h2>
             <span class="s qq">{of.model ? `model ${of.model}, ` : ""}<Now of={(f) => ({ number: grouped(f.backends[of.name]?.in_flight ?? of.in_flight), unit: "" })} /> under way, {counted(of.open_connections, "connection")} open, {of.ejections === 0 ? "never ejected" : `ejected ${counted(of.ejections, "time")} since the start`}</span>
           </header>
-          <div class="scroll">
+          <Scroll label={`Endpoints of ${of.name}`}>
             <table class="rows">
               <thead><tr><th scope="col">endpoint</th><th scope="col">host</th><th scope="col">protocol</th><th scope="col">state</th><th scope="col" class="num">under way</th></tr></thead>
               <tbody>
@@ -54,7 +54,7 @@ export function Backends() {
                 ))}
               </tbody>
             </table>
-          </div>
+          </Scroll>
         </section>
       ))}
     </>

@@ -1,9 +1,9 @@
 // One experiment: the split and what it does, from the instrument down to the settings.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { stop, undo, busy } from "../act";
 import { enc, may, variantOrder } from "../api";
 import type { Experiment, List, Ramp, Results, Revision, Route, Shadow } from "../api";
-import { frame } from "../live";
+import { EVERYTHING, frame, watch } from "../live";
 import { useResource } from "../resource";
 import { Dialog } from "../parts/floating";
 import { Time, Trouble, UndoIcon, Waiting } from "../parts/marks";
@@ -72,6 +72,24 @@ function Head({ of, route, backend, revisions }: { of: Experiment; route: Route 
   );
 }
 
+/** A shadow has the hue of the variant that it is, or the next one that is free. */
+function shadowHue(of: Experiment, shadow: Shadow): number {
+  const order = variantOrder(of);
+  const same = order.findIndex((name) => name === shadow.name || of.variants[name]?.backend === shadow.backend);
+  return same > 0 ? same : order.length;
+}
+
+function NoSuch({ name }: { name: string }) {
+  // Nothing can be watched of it; the rest goes on.
+  useEffect(() => watch(EVERYTHING), []);
+  return (
+    <>
+      <h1>There is no experiment {name}</h1>
+      <p class="q">It may be called otherwise, or not be in the file any more. <a href="/experiments">All experiments</a></p>
+    </>
+  );
+}
+
 export function ExperimentPage({ name }: { name: string }) {
   const path = `/experiments/${enc(name)}`;
   const experiment = useResource<Experiment>(path).value;
@@ -82,7 +100,7 @@ export function ExperimentPage({ name }: { name: string }) {
   const shadows = useResource<List<Shadow>>("/shadows", 10).value;
   const of = experiment.data;
   if (!of) {
-    if (experiment.error?.status === 404) return <><h1>There is no experiment {name}</h1><p class="q">It may be called otherwise, or not be in the file any more. <a href="/experiments">All experiments</a></p></>;
+    if (experiment.error?.status === 404) return <NoSuch name={name} />;
     if (experiment.error) return <><h1>{name}</h1><Trouble what={name} message={experiment.error.message} /></>;
     return <><h1>{name}</h1><Waiting what="the experiment" /></>;
   }
@@ -100,7 +118,7 @@ export function ExperimentPage({ name }: { name: string }) {
       <RampSection of={of} ramp={of.ramp ? ramp.data : null} />
       <div class={`sec${copies.length > 0 ? " two" : ""}`}>
         {results.data && <Latency results={results.data} />}
-        {copies.length > 0 && <div>{copies.map((each) => <ShadowSection key={each.name} of={each} />)}</div>}
+        {copies.length > 0 && <div>{copies.map((each) => <ShadowSection key={each.name} of={each} at={shadowHue(of, each)} />)}</div>}
       </div>
       <div class="sec side">
         <Revisions of={of} revisions={revisions} next={history.data?.next ?? null} />

@@ -2,7 +2,7 @@
 import { enc, variantOrder } from "../api";
 import type { Experiment, List } from "../api";
 import { useResource } from "../resource";
-import { Bar, Time, Trouble, Waiting, parts } from "../parts/marks";
+import { Bar, Scroll, Time, Trouble, Waiting, parts } from "../parts/marks";
 import { Now } from "../parts/live";
 import { counted, perSecond } from "../words/numbers";
 
@@ -31,7 +31,7 @@ canary = { backend = "llama-8b-int8", weight = 0 }`}</pre>
   return (
     <>
       <div class="spread base"><h1>{counted(items.length, "experiment")}</h1><span class="s qq">{running} running</span></div>
-      <div class="scroll">
+      <Scroll label="Experiments">
       <table class="rows">
         <thead>
           <tr><th scope="col">experiment</th><th scope="col">route</th><th scope="col">state</th><th scope="col" class="wide">split</th><th scope="col" class="num">requests</th><th scope="col">ramp</th><th scope="col">changed</th></tr>
@@ -58,7 +58,7 @@ canary = { backend = "llama-8b-int8", weight = 0 }`}</pre>
           })}
         </tbody>
       </table>
-      </div>
+      </Scroll>
     </>
   );
 }

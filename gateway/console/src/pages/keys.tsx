@@ -5,7 +5,7 @@ import type { List, Route } from "../api";
 import { failed, tell } from "../act";
 import { now } from "../live";
 import { refresh, useResource } from "../resource";
-import { Note, Time, Trouble, Waiting } from "../parts/marks";
+import { Note, Scroll, Time, Trouble, Waiting } from "../parts/marks";
 import { counted, listed } from "../words/numbers";
 import { unix } from "../words/times";
 
@@ -105,7 +105,7 @@ export function Keys() {
         </div>
       )}
       {may.length > 0 && <section class="sub make-key" aria-labelledby="h-make"><header><h2 id="h-make">New key</h2></header><Make routes={routes} onMade={setMade} /></section>}
-      <div class="scroll">
+      <Scroll label="Keys">
         <table class="rows">
           <thead><tr><th scope="col">name</th><th scope="col">role</th><th scope="col">routes</th><th scope="col">made</th><th scope="col">ends</th><th scope="col">id</th><th scope="col"><span class="sr">revoke</span></th></tr></thead>
           <tbody>
@@ -121,7 +121,7 @@ export function Keys() {
                   <td class="nb">{state === "revoked" ? <>revoked <Time exact at={key.revoked_at} /></> : key.expires_at ? <Time exact at={key.expires_at} /> : <span class="qq">never</span>}</td>
                   <td class="mono q">{key.id}</td>
                   <td class="num">
-                    {canRevoke && asked !== key.id && <button class="btn bare" type="button" aria-label={`Revoke ${key.name}`} onClick={() => setAsked(key.id)}>Revoke…</button>}
+                    {canRevoke && asked !== key.id && <button class="btn bare" type="button" onClick={() => setAsked(key.id)}>Revoke<span class="sr"> {key.name}</span>…</button>}
                     {asked === key.id && <span class="row end"><button class="btn bad" type="button" onClick={() => void revoke(key)}>Revoke {key.name} for good</button><button class="btn bare" type="button" onClick={() => setAsked(null)}>Keep it</button></span>}
                   </td>
                 </tr>
@@ -129,7 +129,7 @@ export function Keys() {
             })}
           </tbody>
         </table>
-      </div>
+      </Scroll>
     </>
   );
 }

@@ -1,5 +1,5 @@
 // Everything at a glance: what needs somebody, what arrives, what is split, who changed it.
-import { computed, signal } from "@preact/signals";
+import { type Signal, computed, signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { enc, get, variantOrder } from "../api";
 import type { Experiment, List, Results, Revision, Route, Shadow } from "../api";
@@ -8,19 +8,28 @@ import { type Held, useResource } from "../resource";
 import { Spark } from "../charts/spark";
 import { Bar, Note, SplitKey, Swatch, Time, Trouble, VerdictMark, Waiting, parts } from "../parts/marks";
 import { Now } from "../parts/live";
-import { counted, latency, listed, NB, perSecond, percent, grouped } from "../words/numbers";
+import { NB, counted, grouped, latency, listed, perSecond, percent, said } from "../words/numbers";
 import { changeWords, sharesOf, unitNoun } from "../words/split";
 import { overall } from "../words/verdict";
-import { type Need, needs } from "./worst";
+import { type Need, needs, stateOf } from "./worst";
 
 interface Status {
   config: { last_error: string | null };
   store: { up: boolean; last_error: string | null };
 }
 
-/** Results of what runs, as they were last read: one experiment after the other, so that fifty of them cost
- *  the gateway no more than one. */
-const results = signal<ReadonlyMap<string, Results>>(new Map());
+/** Results of what runs, as they were last read, each a signal of its own: what is read anew redraws one
+ *  experiment. One is read after the other, so that fifty of them cost the gateway no more than one. */
+const results = new Map<string, Signal<Results | null>>();
+
+function resultsOf(name: string): Signal<Results | null> {
+  let found = results.get(name);
+  if (found === undefined) {
+    found = signal<Results | null>(null);
+    results.set(name, found);
+  }
+  return found;
+}
 
 function useResults(names: readonly string[]): void {
   const key = names.join("\n");
@@ -35,8 +44,7 @@ function useResults(names: readonly string[]): void {
         if (oldest !== undefined) {
           readAt.set(oldest, performance.now());
           try {
-            const read = await get<Results>(`/experiments/${enc(oldest)}/results`);
-            results.value = new Map(results.value).set(oldest, read);
+            resultsOf(oldest).value = await get<Results>(`/experiments/${enc(oldest)}/results`);
           } catch {
             // Its turn comes again; the connection says by itself that it is lost.
           }
@@ -50,6 +58,9 @@ function useResults(names: readonly string[]): void {
     };
   }, [key]);
 }
+
+/** What the frames say of the gateway's state; the same text is the same state. */
+const state = computed(() => stateOf(frame.value));
 
 function Needs({ all }: { all: Need[] }) {
   const [worst] = all;
@@ -107,7 +118,7 @@ function Experimented({ of, backend }: { of: Experiment; backend: string }) {
   const order = variantOrder(of);
   const shares = order.map((name) => Math.round((of.variants[name]?.share ?? 0) * 10_000));
   const all = parts(order, shares);
-  const found = results.value.get(of.name);
+  const found = resultsOf(of.name).value;
   const runs = of.state === "running";
   return (
     <div class="experiment">
@@ -157,6 +168,7 @@ function Shadows({ of }: { of: Shadow[] }) {
         <p key={shadow.name} class="s q more">
           Shadow <Swatch at={1} name={shadow.name} shadow />: copies {shadow.percent}{NB}% of requests to {shadow.backend};{" "}
           <Now of={(f) => perSecond(f.shadows[shadow.name]?.rate)} />, failed <Now of={(f) => percent(f.shadows[shadow.name]?.failed)} />
+          {shadow.comparison?.agreement.value !== undefined && shadow.comparison.agreement.value !== null && `; ${said(percent(shadow.comparison.agreement.value))} agree with what the client got`}
         </p>
       ))}
     </>
@@ -252,14 +264,14 @@ const MANY = 12;
 export function Overview() {
   const routes = useResource<List<Route>>("/routes").value as Held<List<Route>>;
   const experiments = useResource<List<Experiment>>("/experiments").value;
-  const shadows = useResource<List<Shadow>>("/shadows").value;
+  const shadows = useResource<List<Shadow>>("/shadows", 30).value;
   const status = useResource<Status>("/status", 30).value;
   const filter = useMemo(() => signal(""), []);
   const all = experiments.data?.items ?? [];
   const running = all.filter((of) => of.state === "running");
   useResults(running.map((of) => of.name));
   const need = useMemo(
-    () => computed(() => needs({ experiments: all, results: results.value, frame: frame.value, status: status.data })),
+    () => computed(() => needs({ experiments: all, results: (name) => resultsOf(name).value, state: state.value, status: status.data })),
     [experiments, status],
   );
 

@@ -6,7 +6,7 @@ import type { Experiment, List } from "../api";
 import { isStale, now } from "../live";
 import { go, query } from "../router";
 import { useResource } from "../resource";
-import { Swatch, Trouble, VerdictMark, Waiting, hue } from "../parts/marks";
+import { Scroll, Swatch, Trouble, VerdictMark, Waiting, hue } from "../parts/marks";
 import { counted, grouped, latency, said } from "../words/numbers";
 import { clock, minute } from "../words/times";
 import { type Filter, ofQuery, read, toQuery, write } from "../words/filter";
@@ -150,7 +150,7 @@ export function Requests({ id }: { id: string | null }) {
           {seen.rows.length > 0 && (
             <>
               <Pictures rows={seen.rows} placed={placed} picked={id} />
-              <div class="scroll">
+              <Scroll label="Requests">
                 <table class="reqs">
                   <thead><tr><th scope="col">ended</th><th scope="col">variant</th><th scope="col">outcome</th><th scope="col" class="num m-no">status</th><th scope="col" class="num m-no">first byte</th><th scope="col" class="num">total</th><th scope="col" class="num m-no">tokens in → out</th><th scope="col" class="num m-no">tries</th></tr></thead>
                   <tbody>
@@ -168,7 +168,7 @@ export function Requests({ id }: { id: string | null }) {
                     ))}
                   </tbody>
                 </table>
-              </div>
+              </Scroll>
               {seen.rows.length > 50 && <p class="s qq more">The newest 50 of {grouped(seen.rows.length)} are listed, all are drawn. Narrow what is looked for to see others.</p>}
             </>
           )}

@@ -15,19 +15,27 @@ export interface Need {
 
 interface Known {
   experiments: readonly Experiment[];
-  results: ReadonlyMap<string, Results>;
-  frame: Frame | null;
+  results: (name: string) => Results | null;
+  /** As `stateOf` has it. */
+  state: string;
   status: { config: { last_error: string | null }; store: { up: boolean; last_error: string | null } } | null;
 }
 
 const at = (name: string) => `/experiments/${encodeURIComponent(name)}`;
 
-export function needs({ experiments, results, frame, status }: Known): Need[] {
+/** What a frame says of the gateway itself, as one text: the names of backends that nobody serves, and
+ *  whether it drains. */
+export function stateOf(frame: Frame | null): string {
+  const down = Object.entries(frame?.backends ?? {}).filter(([, backend]) => backend.endpoints > 0 && backend.serving === 0);
+  return `${frame?.gateway.draining === true ? "draining" : "serving"} ${down.map(([name]) => name).join(" ")}`.trim();
+}
+
+export function needs({ experiments, results, state, status }: Known): Need[] {
   const harm: Need[] = [];
   const wait: Need[] = [];
   for (const experiment of experiments) {
     const { name } = experiment;
-    const found = results.get(name);
+    const found = results(name);
     const look = { to: at(name), action: `Look at ${name}` };
     if (found && experiment.state === "running") {
       if (found.sample_ratio.verdict === "mismatch") {
@@ -65,12 +73,12 @@ export function needs({ experiments, results, frame, status }: Known): Need[] {
   if (status?.config.last_error) {
     wait.push({ kind: "wait", head: "The last reload changed nothing.", body: status.config.last_error, to: "/gateway", action: "Look at the gateway" });
   }
-  const ejected = Object.entries(frame?.backends ?? {}).filter(([, backend]) => backend.endpoints > 0 && backend.serving === 0);
-  if (ejected.length > 0) {
-    harm.push({ kind: "harm", head: `${listed(ejected.map(([name]) => name))}: no endpoint serves.`, body: `Each was ejected after failures and is tried again by itself.`, to: "/backends", action: "Look at backends" });
+  const [serves, ...down] = state.split(" ");
+  if (down.length > 0) {
+    harm.push({ kind: "harm", head: `${listed(down)}: no endpoint serves.`, body: "Each was ejected after failures and is tried again by itself.", to: "/backends", action: "Look at backends" });
   }
-  if (frame?.gateway.draining) {
-    wait.push({ kind: "wait", head: "This gateway is draining.", body: "It finishes what runs and takes nothing new.", to: "/", action: "" });
+  if (serves === "draining") {
+    wait.push({ kind: "wait", head: "This gateway is draining.", body: "It finishes what runs and takes nothing new.", to: "/gateway", action: "Look at the gateway" });
   }
   return [...harm, ...wait];
 }

@@ -1,5 +1,7 @@
 // The small things that everything is made of: a variant's mark and name, a bar, a verdict, a time.
+import { computed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { useMemo } from "preact/hooks";
 import { now } from "../live";
 import type { Quantity } from "../words/numbers";
 import { NB, share } from "../words/numbers";
@@ -93,14 +95,16 @@ export function Tick({ children }: { children: ComponentChildren }) {
   );
 }
 
-/** A time: how long ago, or when; the full UTC time on hover and focus. */
+/** A time: how long ago, or when; the full UTC time on hover and focus, and for whoever listens. */
 export function Time({ at, exact = false }: { at: string | number | null | undefined; exact?: boolean }) {
   const seconds = typeof at === "number" ? at : unix(at);
+  // A text of its own: a second that passes changes the text, if that, and nothing around it.
+  const text = useMemo(() => computed(() => (seconds === null ? "–" : exact ? stamp(seconds, now.value) : ago(seconds, now.value))), [seconds, exact]);
   if (seconds === null) return <>–</>;
-  const text = exact ? stamp(seconds, now.value) : ago(seconds, now.value);
   return (
-    <time class="when" dateTime={new Date(seconds * 1000).toISOString()} data-utc={utc(seconds)} tabIndex={0} aria-label={`${text}, ${utc(seconds)}`}>
+    <time class="when" dateTime={new Date(seconds * 1000).toISOString()} data-utc={utc(seconds)} tabIndex={0}>
       {text}
+      <span class="sr">, {utc(seconds)}</span>
     </time>
   );
 }
@@ -141,3 +145,8 @@ export const UndoIcon = () => (
     <path d="M6 2.5 2.5 6 6 9.5M2.5 6H10a3.7 3.7 0 0 1 0 7.5H6.5" />
   </svg>
 );
+
+/** Something wide that scrolls in itself; with keys too. */
+export function Scroll({ label, children }: { label: string; children: ComponentChildren }) {
+  return <div class="scroll" role="region" aria-label={label} tabIndex={0}>{children}</div>;
+}

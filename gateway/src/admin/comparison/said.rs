@@ -6,6 +6,10 @@ use policies::statistics::{Interval, Verdict};
 
 use crate::config::plan::Compare;
 
+/// Below so many pairs the interval of a mean is not to be trusted, as below so many answers that of
+/// feedback is not.
+const LEAST: u64 = 100;
+
 /// How fast copies are beside what clients get.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Pace {
@@ -19,7 +23,7 @@ pub(super) enum Pace {
 
 impl Pace {
     pub(super) fn of(paired: &PairedLatency) -> Self {
-        match paired.slowdown(ALPHA) {
+        match paired.slowdown(ALPHA).filter(|_| paired.pairs() >= LEAST) {
             Some((_, Interval { lower, .. })) if lower > 1.0 => Self::Slower,
             Some((_, Interval { upper, .. })) if upper < 1.0 => Self::Faster,
             Some(_) | None => Self::Alike,
@@ -94,6 +98,9 @@ fn pace(paired: &PairedLatency) -> Option<String> {
         Pace::Faster => {
             format!("is {} % faster ({} to {})", less(ratio), less(upper), less(lower))
         }
+        Pace::Alike if paired.pairs() < LEAST => {
+            format!("was timed in {} pairs, which is too early to say more", count(paired.pairs()))
+        }
         Pace::Alike => "is not shown to be slower or faster".to_owned(),
     })
 }
@@ -150,7 +157,9 @@ mod tests {
             said(990, 1_000, 0.5)
         );
         assert!(said(990, 1_000, 3.0).contains("; it takes 3.0 times as long (2.9 to 3.0)"));
-        assert!(said(5, 5, 1.0).ends_with("; it is not shown to be slower or faster"));
+        assert!(said(500, 500, 1.015).ends_with("; it is not shown to be slower or faster"));
+        let early = said(5, 5, 3.0);
+        assert!(early.ends_with("; it was timed in 5 pairs, which is too early to say more"));
         let failing = headline("next", &tally(5, 5, 1.0), Verdict::Breached);
         assert!(failing.ends_with("; it fails more often"), "{failing}");
         let mut none = Tally::default();

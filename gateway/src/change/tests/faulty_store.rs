@@ -11,8 +11,8 @@ use crate::recorder::row::Row;
 use crate::store::outbox::{Outbox, Tried};
 use crate::store::sqlite::Sqlite;
 use crate::store::{
-    Asked, AuditEntry, AuditRow, Change, FeedbackRow, Installation, KeyRow, LayerRow, OutcomeQuery,
-    RampRow, RevisionRow, Store, StoreError, TallyRow,
+    Asked, AuditEntry, AuditRow, Change, FeedbackRow, FileStatement, Installation, KeyRow,
+    LayerRow, OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
 };
 use crate::webhooks::Event;
 use crate::webhooks::alert::Alert;
@@ -92,7 +92,10 @@ impl Store for Faulty {
     ) -> Result<Vec<RevisionRow>, StoreError> {
         self.there()?.revisions(experiment, before, limit)
     }
-    fn file_statements(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+    fn definitions(&mut self) -> Result<Vec<(String, serde_json::Value)>, StoreError> {
+        self.there()?.definitions()
+    }
+    fn file_statements(&mut self) -> Result<Vec<FileStatement>, StoreError> {
         self.there()?.file_statements()
     }
     fn layers(&mut self) -> Result<Vec<LayerRow>, StoreError> {
@@ -160,6 +163,13 @@ impl Store for Faulty {
     }
     fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError> {
         self.there()?.add_feedback(rows)
+    }
+    fn feedback_of(
+        &mut self,
+        id: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>, StoreError> {
+        self.there()?.feedback_of(id, limit)
     }
     fn delete_feedback(&mut self, before: i64, limit: u32) -> Result<u64, StoreError> {
         self.there()?.delete_feedback(before, limit)

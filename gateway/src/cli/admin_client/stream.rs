@@ -109,7 +109,7 @@ impl AdminClient {
                 return Ok(Ok(response.into_body()));
             }
             let (head, body) = response.into_parts();
-            self.read(head, body).await.map(Err)
+            self.read(head, body, false).await.map(Err)
         };
         let answered = tokio::select! {
             answered = answered => answered?,

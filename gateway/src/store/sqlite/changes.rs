@@ -3,9 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Fault, audit, count, damaged, int, is_taken, outbox, ramps};
-use crate::store::{AuditRow, Change, KeyRow, LayerRow, RevisionRow, StoreError};
+use crate::store::{AuditRow, Change, FileStatement, KeyRow, LayerRow, RevisionRow, StoreError};
 
 /// Every key, oldest first.
 pub(super) fn keys(connection: &Connection) -> Result<Vec<KeyRow>, Fault> {
@@ -103,7 +104,7 @@ pub(super) fn experiments(connection: &Connection) -> Result<Vec<RevisionRow>, F
     // The newest numbers come from the index alone, so old allocations are never read.
     let mut statement = connection.prepare_cached(
         "SELECT r.experiment, r.revision, r.state, r.weights, r.allocation, r.source, r.by_whom,
-                r.at, r.reason, r.buckets_moved, r.undoes
+                r.at, r.reason, r.buckets_moved, r.undoes, r.definition
          FROM (SELECT experiment, max(revision) AS revision FROM revisions GROUP BY experiment) AS n
          JOIN revisions AS r ON r.experiment = n.experiment AND r.revision = n.revision
          ORDER BY r.experiment",
@@ -125,7 +126,7 @@ pub(super) fn revisions(
 ) -> Result<Vec<RevisionRow>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT experiment, revision, state, weights, allocation, source, by_whom, at, reason,
-                buckets_moved, undoes
+                buckets_moved, undoes, definition
          FROM revisions WHERE experiment = ?1 AND revision < ?2 ORDER BY revision DESC LIMIT ?3",
     )?;
     let mut rows = statement.query(params![experiment, before.map_or(i64::MAX, int), limit])?;
@@ -188,6 +189,7 @@ fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> Result<bool
         reason,
         buckets_moved,
         undoes,
+        definition,
     } = row;
     let newest: i64 = transaction
         .prepare_cached("SELECT coalesce(max(revision), 0) FROM revisions WHERE experiment = ?1")?
@@ -207,8 +209,8 @@ fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> Result<bool
     transaction
         .prepare_cached(
             "INSERT INTO revisions (experiment, revision, state, weights, allocation, source,
-                                    by_whom, at, reason, buckets_moved, undoes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                    by_whom, at, reason, buckets_moved, undoes, definition)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             experiment,
@@ -222,6 +224,7 @@ fn add_revision(transaction: &Transaction<'_>, row: &RevisionRow) -> Result<bool
             reason,
             buckets_moved,
             undoes.map(int),
+            definition.as_ref().map(to_json).transpose()?,
         ])?;
     Ok(true)
 }
@@ -239,29 +242,52 @@ fn revision(row: &Row<'_>) -> Result<RevisionRow, Fault> {
         reason: row.get(8)?,
         buckets_moved: row.get(9)?,
         undoes: row.get::<_, Option<i64>>(10)?.map(count),
+        definition: row.get::<_, Option<String>>(11)?.map(|text| definition(&text)).transpose()?,
     })
 }
 
+fn definition(text: &str) -> Result<Value, Fault> {
+    from_json(text, "definition of an experiment")
+}
+
+/// The newest definition of each experiment that has one.
+pub(super) fn definitions(connection: &Connection) -> Result<Vec<(String, Value)>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT r.experiment, r.definition
+         FROM (SELECT experiment, max(revision) AS revision FROM revisions
+               WHERE definition IS NOT NULL GROUP BY experiment) AS n
+         JOIN revisions AS r ON r.experiment = n.experiment AND r.revision = n.revision
+         ORDER BY r.experiment",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push((row.get(0)?, definition(&row.get::<_, String>(1)?)?));
+    }
+    Ok(all)
+}
+
 /// What the file said, by experiment.
-pub(super) fn file_statements(connection: &Connection) -> Result<Vec<(String, String)>, Fault> {
-    let mut statement = connection
-        .prepare_cached("SELECT experiment, statement FROM file_statements ORDER BY experiment")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+pub(super) fn file_statements(connection: &Connection) -> Result<Vec<FileStatement>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT experiment, statement, definition FROM file_statements ORDER BY experiment",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(FileStatement { experiment: row.get(0)?, split: row.get(1)?, whole: row.get(2)? })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Replaces all of it: what the file no longer says is forgotten.
-fn set_file_statements(
-    transaction: &Transaction<'_>,
-    rows: &[(String, String)],
-) -> Result<(), Fault> {
+fn set_file_statements(transaction: &Transaction<'_>, rows: &[FileStatement]) -> Result<(), Fault> {
     transaction.execute("DELETE FROM file_statements", [])?;
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO file_statements (experiment, statement) VALUES (?1, ?2)
-         ON CONFLICT (experiment) DO UPDATE SET statement = excluded.statement",
+        "INSERT INTO file_statements (experiment, statement, definition) VALUES (?1, ?2, ?3)
+         ON CONFLICT (experiment) DO UPDATE
+         SET statement = excluded.statement, definition = excluded.definition",
     )?;
-    for (experiment, text) in rows {
-        statement.execute(params![experiment, text])?;
+    for FileStatement { experiment, split, whole } in rows {
+        statement.execute(params![experiment, split, whole])?;
     }
     Ok(())
 }

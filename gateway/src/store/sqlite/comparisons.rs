@@ -84,11 +84,21 @@ pub(super) fn disagreements(
 }
 
 /// Keeps of each shadow in `allowed` the newest disagreements (so many, of requests that came at or
-/// after a time), and none of any other.
+/// after a time), and none of any other. What is deleted is overwritten in the file: it is what people
+/// said.
 pub(super) fn keep_disagreements(
     transaction: &Transaction<'_>,
     allowed: &[(String, i64, u32)],
 ) -> Result<(), Fault> {
+    let overwrites =
+        |yes: bool| transaction.pragma_update_and_check(None, "secure_delete", yes, |_| Ok(()));
+    overwrites(true)?;
+    let kept = keep(transaction, allowed);
+    overwrites(false)?;
+    kept
+}
+
+fn keep(transaction: &Transaction<'_>, allowed: &[(String, i64, u32)]) -> Result<(), Fault> {
     let mut too_old =
         transaction.prepare_cached("DELETE FROM disagreements WHERE shadow = ?1 AND at < ?2")?;
     let mut too_many = transaction.prepare_cached(

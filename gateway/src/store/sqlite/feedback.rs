@@ -1,9 +1,11 @@
 //! Feedback: what people said of answers, one row for each (request, metric, key, id).
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
+use serde_json::{Value, json};
 
 use super::vocabulary::Vocabulary;
-use super::{Fault, count, int};
+use super::{Fault, count, damaged, int};
+use crate::clock;
 use crate::store::{FeedbackRow, FeedbackValue};
 
 const INSERT: &str = "INSERT INTO feedback (
@@ -11,6 +13,10 @@ const INSERT: &str = "INSERT INTO feedback (
         eligible, asked_by, kind, number, text, segment)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING";
+
+const OF_REQUEST: &str =
+    "SELECT metric, key_id, id, kind, number, text, segment, received, eligible
+    FROM feedback WHERE request_id = ?1 ORDER BY metric, key_id, id LIMIT ?2";
 
 /// The oldest, up to the last of ?2 rows; of one request all or none.
 const DELETE_OLDEST: &str = "DELETE FROM feedback WHERE request_id < ?1 AND request_id <= (
@@ -56,6 +62,35 @@ pub(super) fn add(
     Ok(added)
 }
 
+/// What was said of one request, by metric.
+pub(super) fn of(connection: &Connection, id: [u8; 16], limit: u32) -> Result<Vec<Value>, Fault> {
+    let mut statement = connection.prepare_cached(OF_REQUEST)?;
+    let mut rows = statement.query(params![&id[..], limit])?;
+    let mut said = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number: Option<f64> = row.get(4)?;
+        let value = match (row.get::<_, i64>(3)?, number) {
+            (0, Some(number)) => Value::Bool(number != 0.0),
+            (1, Some(number)) => Value::from(number),
+            _ => row.get::<_, Option<String>>(5)?.into(),
+        };
+        let segment: Option<String> = row.get(6)?;
+        let segment = segment.map(|text| serde_json::from_str::<Value>(&text));
+        let segment = segment.transpose().map_err(|error| damaged(&"segments", &error))?;
+        let id: String = row.get(2)?;
+        said.push(json!({
+            "metric": row.get::<_, String>(0)?,
+            "value": value,
+            "segment": segment,
+            "key_id": row.get::<_, String>(1)?,
+            "id": (!id.is_empty()).then_some(id),
+            "received_at": clock::rfc3339_micros(row.get(7)?),
+            "eligible": row.get::<_, bool>(8)?,
+        }));
+    }
+    Ok(said)
+}
+
 /// Deletes the oldest answers to requests made before `before` (µs), about `limit`; how many.
 pub(super) fn delete(transaction: &Transaction<'_>, before: i64, limit: u32) -> Result<u64, Fault> {
     // The least id of that millisecond: 48 bits of time, then chance.
@@ -67,6 +102,6 @@ pub(super) fn delete(transaction: &Transaction<'_>, before: i64, limit: u32) -> 
 
 /// Every query that walks through feedback, and the index it must use.
 #[cfg(test)]
-pub(super) fn plans() -> [(&'static str, &'static str); 1] {
-    [(DELETE_OLDEST, "USING PRIMARY KEY")]
+pub(super) fn plans() -> [(&'static str, &'static str); 2] {
+    [(DELETE_OLDEST, "USING PRIMARY KEY"), (OF_REQUEST, "USING PRIMARY KEY")]
 }

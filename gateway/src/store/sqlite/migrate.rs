@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, Rest)] = &[
     (include_str!("../migrations/0005.sql"), |_| Ok(())),
     (include_str!("../migrations/0006.sql"), |_| Ok(())),
     (include_str!("../migrations/0007.sql"), |_| Ok(())),
+    (include_str!("../migrations/0008.sql"), |_| Ok(())),
 ];
 
 /// The schema this version writes.

@@ -101,6 +101,7 @@ fn revision_row(experiment: &str, revision: u64) -> RevisionRow {
         reason: Some("why".into()),
         buckets_moved: 1000,
         undoes: Some(revision - 1),
+        definition: None,
     }
 }
 

@@ -39,13 +39,16 @@ export function stepsOf(of: Ramp): StepShown[] {
     place: place(at + 1),
     part,
   }));
-  if (of.step === 0 && !over) {
-    shown.unshift({ key: "warm-up", share: of.share ?? 0, name: "warm-up, now", words: now, place: "now", part });
+  if (of.warm_up) {
+    shown.unshift({
+      key: "warm-up", share: of.warm_up.share, name: `warm-up${place(0) === "now" ? ", now" : ""}`,
+      words: place(0) === "now" ? now : place(0) === "past" ? "done" : least(of.warm_up.min_time, of.warm_up.min_exposures), place: place(0), part,
+    });
   }
-  shown.push({
-    key: "verify", share: 0.98, name: `verification${place(last) === "now" ? ", now" : ""}`,
-    words: place(last) === "now" ? now : "a little control is left to compare with", place: place(last), part,
-  });
+  if (of.verify) {
+    const words = place(last) === "now" ? now : place(last) === "past" ? "done" : `${duration(of.verify.min_time)}; ${share(Math.round((1 - of.verify.share) * 10_000))}${NB}% stay behind`;
+    shown.push({ key: "verify", share: of.verify.share, name: `verification${place(last) === "now" ? ", now" : ""}`, words, place: place(last), part });
+  }
   shown.push({ key: "promoted", share: 1, name: "promoted", words: `${of.control} gets nothing more`, place: done ? "past" : "next", part: 0 });
   return shown;
 }
@@ -60,7 +63,8 @@ export function stateWords(of: Ramp): string {
       if (of.step > of.steps.length) return `${step}. After ${duration(of.seconds_left)} more ${of.variant} is promoted, unless something speaks against it.`;
       const to = next ? `It widens to ${shareOf(next.share)}` : "It goes to verification";
       if (of.step === 0) return `${step}. ${to} after ${duration(of.min_seconds)}; a cold variant may be slow, but not fail.`;
-      const what = open.length === 0 ? `all ${of.guardrails.filter((each) => each.required).length} guardrails are held` : `${listed(open.map(named))} ${open.length === 1 ? "is" : "are"} held`;
+      const required = of.guardrails.filter((each) => each.required).length;
+      const what = open.length === 0 ? (required === 1 ? "the guardrail is held" : `all ${required} guardrails are held`) : `${listed(open.map(named))} ${open.length === 1 ? "is" : "are"} held`;
       return `${step}. ${to} when ${what}, after ${duration(of.min_seconds)}${of.min_exposures > 0 ? ` and ${grouped(of.min_exposures)} requests` : ""}.`;
     }
     case "holding":
@@ -91,9 +95,7 @@ function RolledBack({ of }: { of: Ramp }) {
       <p class="q">
         {cap(decision.words)}.{" "}
         {breached.map((each) =>
-          each.events
-            ? `${measure(each.metric).label}: ${grouped(each.events.treated)} of ${grouped(each.exposures.treated)} requests, ${of.control} ${grouped(each.events.control)} of ${grouped(each.exposures.control)}; tolerated is ${figures(1 + each.thresholds.tolerance)}×. `
-            : "",
+          each.events ? `Tolerated is ${figures(1 + each.thresholds.tolerance)}×. ` : "",
         )}
         {of.cool_until && <>It may be tried again <Time exact at={of.cool_until} />.</>}
       </p>
@@ -173,7 +175,7 @@ function Start({ of, before }: { of: Experiment; before: Ramp | null }) {
   if (!open) return <button class="btn" type="button" disabled={off} onClick={() => setOpen(true)}>{before ? "Ramp again…" : "Start a ramp…"}</button>;
   return (
     <form class="asks" onSubmit={(event) => void send(event)}>
-      <p>{variant} gets more and more traffic for as long as nothing speaks against it, and none once something does: 1{NB}%, 5, 25, 50, 98, then all. It takes 90 min at least. Its share begins at 1{NB}% now.</p>
+      <p>{variant} gets more and more traffic for as long as nothing speaks against it, and none once something does: 1{NB}%, 5, 25, 50, 98, then all. That takes an hour and a half at least.</p>
       {others.length > 1 && (
         <>
           <label class="lab" for="ramp-variant">Variant</label>
@@ -215,7 +217,7 @@ export function RampSection({ of, ramp }: { of: Experiment; ramp: Ramp | null })
       </header>
       <RolledBack of={ramp} />
       {!over && (
-        <ol class={`steps v${Math.min(4, at)}`} style={{ gridTemplateColumns: `repeat(${steps.length}, minmax(0, 1fr))` }}>
+        <ol class={`steps v${Math.min(4, at)}`} style={{ "--n": steps.length }}>
           {steps.map((step) => (
             <li key={step.key} class={step.place} aria-current={step.place === "now" ? "step" : undefined}>
               <div class="lift" style={{ "--y": `${Math.max(4, step.share * 78)}px`, "--x": `${Math.max(2, step.share * 100)}%`, "--p": `${step.part * 100}%` }}><i /></div>

@@ -35,7 +35,7 @@ export function Revisions({ of, revisions, next }: { of: Experiment; revisions: 
                 <td class="why">{row.reason ? `“${row.reason}”` : <span class="qq">{row.source === "file" ? "as the file says" : "no reason given"}</span>}</td>
                 <td class="num q">{grouped(row.buckets_moved)}</td>
                 <td class="num">
-                  {at === 0 ? <span class="s">in force</span> : canGoBack && named ? <button class="btn bare" type="button" aria-label={`Preview going back to revision ${row.revision}`} onClick={() => back(row)}>Back to {row.revision}…</button> : null}
+                  {at === 0 ? <span class="s">in force</span> : canGoBack && named ? <button class="btn bare" type="button" onClick={() => back(row)}>Back to {row.revision}…<span class="sr"> (a preview first)</span></button> : null}
                 </td>
               </tr>
             );

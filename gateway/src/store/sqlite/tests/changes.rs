@@ -100,7 +100,11 @@ fn of_those_who_race_for_a_revision_one_gets_it() {
 #[test]
 fn what_the_file_says_now_replaces_what_it_said() {
     let Opened { folder: _folder, mut store } = open();
-    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let pair = |a: &str, b: &str| FileStatement {
+        experiment: a.to_owned(),
+        split: b.to_owned(),
+        whole: Some("{}".to_owned()),
+    };
     let says = |pairs: &[_]| Change { statements: Some(pairs.to_vec()), ..Change::default() };
     store.add_change(&says(&[pair("b", "1"), pair("a", "2")])).unwrap();
     assert_eq!(store.file_statements().unwrap(), [pair("a", "2"), pair("b", "1")]);
@@ -133,7 +137,11 @@ fn a_change_is_kept_whole_or_not_at_all_and_twice_is_once() {
             (revision_row("int8", 1), audit_row("weights.set")),
             (revision_row("b", 1), audit_row("experiment.create")),
         ],
-        statements: Some(vec![("int8".into(), "[]".into())]),
+        statements: Some(vec![FileStatement {
+            experiment: "int8".into(),
+            split: "[]".into(),
+            whole: None,
+        }]),
         layers: vec![("ui".into(), vec!["int8".into()], vec![1])],
         ..Change::default()
     };

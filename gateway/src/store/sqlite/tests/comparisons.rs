@@ -24,6 +24,27 @@ fn counts_of_a_shadow_are_replaced_and_go_when_it_is_gone_and_they_are_old() {
     assert_eq!(store.comparisons().unwrap(), both[1..]);
 }
 
+#[test]
+fn t27_what_is_deleted_of_what_people_said_is_overwritten() {
+    let Opened { folder, mut store } = open();
+    let rows: Vec<_> = (0..200)
+        .map(|n| DisagreementRow {
+            content: json!({ "said": format!("canary-{n}-{}", "x".repeat(500)) }).to_string(),
+            ..disagreement("next", n)
+        })
+        .collect();
+    store.add_disagreements(&rows).unwrap();
+    let file = || fs::read(folder.path().join("weir.db")).unwrap();
+    let said = |bytes: &[u8]| bytes.windows(7).filter(|part| *part == b"canary-").count();
+    // Closing folds the log into the file.
+    drop(store);
+    assert!(said(&file()) >= 200);
+    let mut store = open_in(folder.path());
+    store.keep_disagreements(&[("next".into(), 0, 1)]).unwrap();
+    drop(store);
+    assert_eq!(said(&file()), 1, "one is kept");
+}
+
 fn disagreement(shadow: &str, at: i64) -> DisagreementRow {
     let content = json!({ "cause": "content", "at": at }).to_string();
     DisagreementRow { shadow: shadow.into(), at, content }

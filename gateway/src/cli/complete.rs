@@ -27,6 +27,11 @@ const SOON: Duration = Duration::from_millis(300);
 
 /// Answers a shell, if it is one that asks. Before anything else happens.
 pub(crate) fn answers() -> bool {
+    if std::env::var_os(VARIABLE).is_some()
+        && Asked::now().is_some_and(|asked| asked.is_in_a_weight())
+    {
+        return true;
+    }
     let folder = std::env::current_dir().ok();
     let asked = CompleteEnv::with_factory(Cli::command)
         .var(VARIABLE)
@@ -90,11 +95,6 @@ pub(crate) fn weights() -> Vec<CompletionCandidate> {
     let variants = reading::variants(&experiment);
     let given: Vec<&str> =
         asked.words.iter().map(|word| word.split('=').next().unwrap_or(word)).collect();
-    // bash takes `=` for a blank: after `canary=` a number comes, and nobody knows which.
-    let before = asked.words.iter().rev().nth(1);
-    if before.is_some_and(|word| word == "=" || variants.iter().any(|(name, _)| name == word)) {
-        return Vec::new();
-    }
     let open = variants.into_iter().filter(|(name, _)| {
         // The last word is the one that is written.
         !given[..given.len().saturating_sub(1)].contains(name)
@@ -187,6 +187,16 @@ impl Asked {
         Some(Self { words, matches })
     }
 
+    /// Whether a weight has begun and wants a number, of which nobody knows which. bash takes `=` for a
+    /// blank, so that `canary=` comes as `canary` and nothing, and `canary=5` as three words.
+    fn is_in_a_weight(&self) -> bool {
+        let mut back = self.words.iter().rev().skip(1);
+        let (Some(before), second) = (back.next(), back.next()) else { return false };
+        let weights = found_all(&self.matches, "weights");
+        weights.contains(before) && !before.contains('=') && second.is_none_or(|word| word != "=")
+            || before == "="
+    }
+
     /// What the gateway says at `path`, if it says so soon.
     fn get(&self, path: &str) -> Option<Value> {
         let admin: String = found(&self.matches, "admin")?;
@@ -214,9 +224,38 @@ fn found<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> 
     here.or_else(|| found(matches.subcommand()?.1, name))
 }
 
+/// All values of an argument.
+fn found_all(matches: &ArgMatches, name: &str) -> Vec<String> {
+    match matches.try_get_many::<String>(name).ok().flatten() {
+        Some(values) => values.cloned().collect(),
+        None => matches.subcommand().map_or_else(Vec::new, |(_, below)| found_all(below, name)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weight_that_has_begun_wants_a_number() {
+        let is_in_a_weight = |words: &[&str]| {
+            let matches = understood(words);
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            Asked { words, matches }.is_in_a_weight()
+        };
+        assert!(is_in_a_weight(&["weir", "split", "int8", "canary", ""]));
+        assert!(is_in_a_weight(&["weir", "split", "int8", "canary", "=", "5"]));
+        for words in [
+            &["weir", "split", "int8", ""][..],
+            &["weir", "split", "int8", "canary=5", ""],
+            &["weir", "split", "int8", "canary", "=", "5", ""],
+            &["weir", "split", "int8", "can"],
+            &["weir", "split", ""],
+            &["weir", ""],
+        ] {
+            assert!(!is_in_a_weight(words), "{words:?}");
+        }
+    }
 
     fn understood(words: &[&str]) -> ArgMatches {
         Cli::command().ignore_errors(true).try_get_matches_from(words).unwrap()

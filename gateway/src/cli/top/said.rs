@@ -38,7 +38,8 @@ pub(super) fn measure(measure: Measure) -> &'static str {
 /// How far a picture goes up: with its unit, where the picture's name is not that already.
 pub(super) fn scale(of: Measure, top: f64) -> String {
     match of {
-        Measure::Rate => format!("0 to {}", crate::cli::words::weight(top)),
+        Measure::Rate if top >= 1_000.0 => format!("0 to {}", words::about(top)),
+        Measure::Rate => format!("0 to {}", words::weight(top)),
         Measure::Failed | Measure::P95 => format!("0 to {}", amount(of, top)),
     }
 }

@@ -278,7 +278,7 @@ impl App {
             why: self.lost.as_ref().map(|(why, _)| why.clone()),
             again: self.lost.as_ref().map(|(_, again)| {
                 // Rounded up: "in 0 s" is now.
-                again.saturating_duration_since(now).as_millis().div_ceil(1000) as u64
+                (again.saturating_duration_since(now) + Duration::from_millis(999)).as_secs()
             }),
         }
     }

@@ -98,8 +98,8 @@ pub(super) fn draw(
     let last = line(area.height - 1);
     put(buffer, last, &footer(scene, view, area.width));
     if view.is_typing {
-        let typed = u16::try_from(view.filter.chars().count()).unwrap_or(u16::MAX);
-        let x = last.x.saturating_add(FILTER.len() as u16).saturating_add(typed);
+        let typed = FILTER.len() + view.filter.chars().count();
+        let x = last.x.saturating_add(u16::try_from(typed).unwrap_or(u16::MAX));
         screen.set_cursor_position(Position::new(x.min(last.right() - 1), last.y));
     }
 }
@@ -328,7 +328,7 @@ fn changes(scene: &Scene<'_>, only: Option<&str>, room: usize, width: u16) -> Ve
     let mut lines = vec![Line::from(Span::styled("changes", look.head()))];
     for news in said::told(of).into_iter().take(room.saturating_sub(1)) {
         let when = said::ago(scene.now, news.at);
-        let text = look.plain(&said::news(news));
+        let text = look.plain(&said::news(news, only.is_some()));
         let text = words::cut(&text, usize::from(width).saturating_sub(14)).into_owned();
         lines.push(Line::from(vec![
             Span::styled(format!("{when:>10}  "), look.dim()),

@@ -141,9 +141,11 @@ pub(super) fn needs(frame: &Frame) -> Vec<(String, Weight)> {
 }
 
 /// `ml-team, int8: next 0 → 5 %: "int4 under real load"`.
-pub(super) fn news(of: &News) -> String {
+///
+/// On a page that is about the experiment its name goes without saying.
+pub(super) fn news(of: &News, is_own_page: bool) -> String {
     let mut text = words::clean(&of.by).into_owned();
-    if let Some(experiment) = &of.experiment {
+    if let Some(experiment) = of.experiment.as_ref().filter(|_| !is_own_page) {
         text.push_str(&format!(", {}", words::clean(experiment)));
     }
     text.push_str(&format!(": {}", words::clean(&of.words)));

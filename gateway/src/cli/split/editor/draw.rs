@@ -147,17 +147,22 @@ impl Editor {
                 (Tone::Plain, format!("{name:<longest$}  {live:>8}")),
             ];
             let arrow = pen.sign("→", "->");
-            match &self.mode {
-                Mode::Number(text) if at == draft.edge + 1 => {
-                    let cursor = pen.sign("▏", "_");
-                    pieces.push((Tone::Bold, format!("  {arrow}  {text}{cursor}")));
-                    pieces.push((Tone::Dim, " percent".to_owned()));
-                }
-                _ if draft.live[at] != draft.shares[at] => {
-                    pieces.push((Tone::Bold, format!("  {arrow}  {now}")));
-                }
-                _ if at == 0 => pieces.push((Tone::Dim, "  control".to_owned())),
-                _ => {}
+            let number = match &self.mode {
+                Mode::Number(text) if at == draft.edge + 1 => Some(text),
+                Mode::Number(_)
+                | Mode::Shares
+                | Mode::Reason
+                | Mode::Sending
+                | Mode::Overtaken(_) => None,
+            };
+            if let Some(text) = number {
+                let cursor = pen.sign("▏", "_");
+                pieces.push((Tone::Bold, format!("  {arrow}  {text}{cursor}")));
+                pieces.push((Tone::Dim, " percent".to_owned()));
+            } else if draft.live[at] != draft.shares[at] {
+                pieces.push((Tone::Bold, format!("  {arrow}  {now}")));
+            } else if at == 0 {
+                pieces.push((Tone::Dim, "  control".to_owned()));
             }
             pen.line(pieces)
         };

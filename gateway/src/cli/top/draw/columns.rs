@@ -1,7 +1,7 @@
 //! Columns of a table, as many as there is room for.
 
 /// Blanks between two columns where there is room.
-const WIDE: usize = 100;
+const WIDE: usize = 112;
 
 /// Columns of text that a picture has at least.
 const SPARK: usize = 8;
@@ -111,7 +111,8 @@ mod tests {
         for (width, all, spark) in [
             (200, FULLEST, true),
             (120, FULL, true),
-            (100, FULL, true),
+            (112, FULL, true),
+            (100, SOME, true),
             (80, SOME, true),
             (60, FEW, true),
             (40, FEW, false),

@@ -36,7 +36,7 @@ pub(super) fn draw(
     let room = height - below;
     let top = view.top(&rows, room.saturating_sub(1));
     let title = match area.width {
-        100.. => "route, experiment, variant",
+        112.. => "route, experiment, variant",
         _ => "name",
     };
     let shown = rows.len().saturating_sub(top).min(room.saturating_sub(1));

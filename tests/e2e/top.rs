@@ -49,6 +49,7 @@ async fn a_terminal_shows_the_split_the_load_and_every_change_and_follows_the_ke
     let load = load(&gateway);
     let screen = top(terminal(80, 24), gateway.admin, &[]);
     screen.shows("int8@1  running").await;
+    screen.shows("■ canary").await;
     assert!(screen.is_other_screen() && !screen.is_cooked());
     screen.shows("Nothing needs you.").await;
     assert!(row(&screen, "stable").contains("90 %"), "{screen:?}");
@@ -148,11 +149,12 @@ async fn colours_are_for_who_wants_them() {
     let (_stable, _canary, text) = two().await;
     let gateway = gateway(text).start().await;
     let with = top(terminal(80, 24), gateway.admin, &[]);
-    with.shows("int8@1").await;
+    // Rows are written from the top: with this one on the screen the one above is, too.
+    with.shows("■ canary").await;
     // The hue of canary; nothing failed, so nothing is red.
     assert_eq!(with.colours(), [vt100::Color::Idx(12)]);
     let without = top(terminal(80, 24).env("NO_COLOR", "1"), gateway.admin, &[]);
-    without.shows("int8@1").await;
+    without.shows("■ canary").await;
     assert_eq!(without.colours(), []);
     let plain = top(terminal(80, 24).env("LC_ALL", "C"), gateway.admin, &[]);
     plain.shows("int8@1").await;

@@ -74,14 +74,14 @@ impl TerminalBuilder {
             0,
         )));
         let (from, to) = (Arc::clone(&pty), Arc::clone(&screen));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut piece = [0; 16 << 10];
             // The other side that is gone is an error here, not an end.
             while let Ok(count @ 1..) = (&*from).read(&mut piece) {
                 to.lock().process(&piece[..count]);
             }
         });
-        Terminal { pty, child: Mutex::new(child), screen }
+        Terminal { pty, child: Mutex::new(child), screen, reader }
     }
 }
 
@@ -90,6 +90,7 @@ pub struct Terminal {
     pty: Arc<Pty>,
     child: Mutex<Child>,
     screen: Arc<Mutex<vt100::Parser>>,
+    reader: std::thread::JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Terminal {
@@ -241,14 +242,16 @@ impl Terminal {
         assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Waits for its end: the exit code, `None` if a signal ended it.
+    /// Waits for its end and until all that it wrote is on the screen: the exit code, `None` if a signal
+    /// ended it.
     ///
     /// # Panics
     /// If it does not end within `limit`.
     pub async fn exit(&self, limit: Duration) -> Option<i32> {
         let began = Instant::now();
         loop {
-            if let Some(status) = self.child.lock().try_wait().unwrap() {
+            let ended = self.child.lock().try_wait().unwrap();
+            if let Some(status) = ended.filter(|_| self.reader.is_finished()) {
                 return status.code();
             }
             assert!(began.elapsed() < limit, "it runs on after {limit:?}:\n{}", self.text());

@@ -25,7 +25,6 @@ use crate::{millis, seconds};
 const SOON: Duration = seconds(30);
 
 /// A terminal of so many columns and rows, on which nothing runs yet.
-#[must_use]
 pub fn terminal(columns: u16, rows: u16) -> TerminalBuilder {
     let variables = [("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")];
     TerminalBuilder {

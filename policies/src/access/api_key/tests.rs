@@ -191,7 +191,7 @@ fn t14_every_denial_has_its_reason() {
         assert_eq!(ring.find(presented, now), Err(expected), "{presented:.20}");
     }
     assert!(ring.find(old.secret.expose(), 999).is_ok(), "until the last second");
-    assert!(ring.find(&"x".repeat(LONGEST), 0) == Err(Denied::Unknown));
+    assert!(ring.find("x".repeat(LONGEST), 0) == Err(Denied::Unknown));
 }
 
 #[test]

@@ -243,6 +243,9 @@ struct RampStartArgs {
     /// Steps, guardrails and the rest, as JSON [default: steps of 1, 5, 25 and 50 %]
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
+    /// Begin only if this shadow of the same backend has passed
+    #[arg(long, value_name = "NAME")]
+    shadow: Option<String>,
     /// Forget the evidence of an earlier ramp of the same backend
     #[arg(long)]
     afresh: bool,
@@ -479,8 +482,8 @@ fn ramp(command: RampCommand, console: &mut Console) -> Result<(), Fault> {
         RampCommand::Status { experiment, gateway, output } => {
             return ramp::status(&gateway.client()?, &experiment, output.json, console);
         }
-        RampCommand::Start(RampStartArgs { variant, settings, afresh, of }) => {
-            let start = ramp::Start { variant, settings: settings.as_deref(), afresh };
+        RampCommand::Start(RampStartArgs { variant, settings, shadow, afresh, of }) => {
+            let start = ramp::Start { variant, settings: settings.as_deref(), shadow, afresh };
             let change = split::Change { experiment: &of.experiment, reason: of.reason };
             let client = of.gateway.client()?;
             return ramp::start(&client, change, start, of.output.json, console);

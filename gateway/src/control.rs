@@ -21,6 +21,7 @@ use policies::ramp::{self, Action, Decision, Situation, Status};
 
 use crate::change::{ChangeError, Changes, Step, View};
 use crate::clock;
+use crate::comparison::{self, NotPassed};
 use crate::config::plan::Plan;
 use crate::evidence::Watched;
 use crate::live::{Actor, LiveExperiment};
@@ -195,8 +196,35 @@ impl Control {
         if !is_sure && decision.action != Action::RollBack {
             return Ok(());
         }
+        // Another backend has not passed because the one before did.
+        if decision.action == Action::Start
+            && let Some(shadow) = &ramp.told.shadow
+            && self.vouched(&view, experiment, &ramp.told.variant, shadow).is_err()
+        {
+            return Ok(());
+        }
         next.state = state;
         self.carry_out(experiment, &ramp, next, decision, &look_actor(), None).await.map(drop)
+    }
+
+    /// Whether `shadow` has passed for the backend that serves this variant.
+    fn vouched(
+        &self,
+        view: &View,
+        experiment: &str,
+        variant: &str,
+        shadow: &str,
+    ) -> Result<(), NotPassed> {
+        let planned = view.plan.experiments.iter().find(|planned| *planned.name == *experiment);
+        let of = |planned: &crate::config::plan::Experiment| {
+            let found = planned.variants.iter().find(|planned| *planned.name == *variant)?;
+            let backend = view.plan.backends.get(found.backend)?;
+            Some((view.plan.routes.get(planned.route)?, backend))
+        };
+        let Some((route, backend)) = planned.and_then(of) else {
+            return Err(NotPassed::Missing(shadow.to_owned()));
+        };
+        comparison::passed(&self.shared.current.load(), shadow, &route.name, &backend.name)
     }
 
     /// Carries out a decision that leaves the ramp as `next`.

@@ -20,6 +20,7 @@ use super::idempotency::{Answer, Answers};
 use super::{Context, to_the_end};
 use crate::change::ChangeError;
 use crate::clock;
+use crate::comparison::NotPassed;
 use crate::control::{HandFault, Made, Ramp, status_word, words};
 use crate::live::Actor;
 use crate::store::Source;
@@ -33,6 +34,10 @@ impl From<HandFault> for ApiError {
             HandFault::NoRamp(_) => Self::missing(message),
             HandFault::UnderWay(_) => Self::new(StatusCode::CONFLICT, "ramp_under_way", message),
             HandFault::NotRunning(_) => Self::new(StatusCode::CONFLICT, "not_running", message),
+            HandFault::Shadow(_, NotPassed::NotYet(..)) => {
+                Self::new(StatusCode::CONFLICT, "shadow_not_passed", message)
+            }
+            HandFault::Shadow(..) => Self::invalid(message),
             HandFault::Refused(policies::ramp::Refused::Cooling { until }) => {
                 let until = at(until);
                 let message = format!("the ramp was rolled back; it may begin again at {until}");
@@ -178,6 +183,7 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
         "variant": told.variant,
         "control": told.control,
         "control_cell": told.control_cell,
+        "shadow": told.shadow,
         "state": status_word(state.status),
         "holding": state.holding.map(words::reason),
         "phase": match state.phase {

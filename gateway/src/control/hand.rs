@@ -7,6 +7,7 @@ use policies::ramp::{self, Decision, Refused, Settings, Situation, State};
 use super::kept::{Ramp, Told as KeptTold};
 use super::{Control, backend, now, situation};
 use crate::change::ChangeError;
+use crate::comparison::NotPassed;
 use crate::live::Actor;
 use crate::store::State as Running;
 use crate::telemetry::events;
@@ -24,6 +25,8 @@ pub struct Told {
     pub settings: Settings,
     /// Whether evidence of an earlier ramp of the same backend is forgotten.
     pub afresh: bool,
+    /// The shadow that has to have passed before it begins.
+    pub shadow: Option<String>,
 }
 
 /// Why a ramp does not do what it is told.
@@ -38,6 +41,9 @@ pub enum HandFault {
     /// Nothing is split.
     #[error("experiment {0:?} is not running; undo its stop or set weights first")]
     NotRunning(String),
+    /// What was to be shown first is not shown.
+    #[error("the ramp of experiment {0:?} cannot begin: {1}")]
+    Shadow(String, NotPassed),
     /// Against where it stands.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -65,12 +71,16 @@ impl Control {
         if before.as_ref().is_some_and(|ramp| !ramp.state.is_over()) {
             return Err(HandFault::UnderWay(experiment.to_owned()));
         }
-        let Told { variant, control, control_cell, settings, afresh } = asked;
+        let Told { variant, control, control_cell, settings, afresh, shadow } = asked;
         let view = self.changes.view();
         let missing = || ChangeError::Missing(format!("experiment {experiment:?} does not exist"));
         let live = view.live.get(experiment).ok_or_else(missing)?;
         if live.state != Running::Running {
             return Err(HandFault::NotRunning(experiment.to_owned()));
+        }
+        if let Some(shadow) = &shadow {
+            self.vouched(&view, experiment, &variant, shadow)
+                .map_err(|why| HandFault::Shadow(experiment.to_owned(), why))?;
         }
         let place = live.weights.iter().position(|(name, _)| *name == variant);
         let at = Situation {
@@ -80,7 +90,7 @@ impl Control {
             backend: backend(&view.plan, experiment, &variant).ok_or_else(missing)?,
             drifted: false,
         };
-        let told = KeptTold { variant, control, control_cell, from: 0, settings };
+        let told = KeptTold { variant, control, control_cell, from: 0, shadow, settings };
         let settings = &told.settings;
         let of_same = before.as_ref().filter(|ramp| ramp.told.variant == told.variant);
         let (state, decision) = match of_same {

@@ -11,7 +11,7 @@ use crate::config::{parse_duration, plan};
 use crate::control::Start;
 
 /// Members of the request.
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 16] = [
     "variant",
     "control_cell",
     "warm_up",
@@ -27,6 +27,7 @@ const MEMBERS: [&str; 15] = [
     "reason",
     "most_cool_down",
     "judged_variants",
+    "shadow",
 ];
 /// Most steps, and most guardrails.
 const MOST: usize = 32;
@@ -101,8 +102,9 @@ pub(super) fn told(
         }
     };
     let reason = text(object, "reason", &mut faults);
+    let shadow = text(object, "shadow", &mut faults);
     faults.told()?;
-    Ok((Start { variant, control, control_cell: cell, settings, afresh }, reason))
+    Ok((Start { variant, control, control_cell: cell, settings, afresh, shadow }, reason))
 }
 
 /// Everything that is optional and has a default.

@@ -609,7 +609,7 @@ async fn a_ramp_begins_only_if_its_shadow_has_passed() {
             &live,
             &next,
             "",
-            "kind = \"label\"\npath = \"/class\"\nmin_pairs = 30\nagreement = 0.6"
+            "kind = \"label\"\npath = \"/class\"\nmin_pairs = 30\nagreement = 0.4"
         ),
     );
     let gateway = gateway(text).start().await;

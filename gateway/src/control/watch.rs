@@ -122,15 +122,21 @@ impl Control {
     pub(super) async fn watch_observed(
         &self,
         experiment: &str,
-        (variant, revision): (&str, u64),
-        judged: &[Judgement],
+        ramp: &super::Told,
+        revision: u64,
+        judged: &[(u8, Judgement)],
     ) {
-        let breached = |judged: &&Judgement| {
+        let breached = |(_, judged): &&(u8, Judgement)| {
             judged.verdict == Verdict::Breached && judged.action == Action::Observe
         };
-        for judgement in judged.iter().filter(breached) {
-            let metric = judgement.metric.to_string();
-            let told = (Event::GuardrailBreached, experiment.to_owned(), metric.clone());
+        for (number, judgement) in judged.iter().filter(breached) {
+            let (variant, metric) = (ramp.name(*number), judgement.metric.to_string());
+            // Of several arms each is told.
+            let about = match ramp.arms.len() {
+                0 | 1 => metric.clone(),
+                _ => format!("{metric} of {variant}"),
+            };
+            let told = (Event::GuardrailBreached, experiment.to_owned(), about);
             if self.watch.told.lock().contains(&told) {
                 continue;
             }

@@ -257,6 +257,12 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
         "exposures": ramp.exposures,
         "min_exposures": exposures,
         "patience": told.settings.patience,
+        "objective": told.settings.objective.as_ref().map(|objective| json!({
+            "metric": objective.metric,
+            "below": objective.below,
+            "for": objective.lasting,
+            "missed_since": state.missed_since.map(at),
+        })),
         "rollbacks": state.rollbacks,
         "cool_until": state.cool_until.map(at),
         "evidence_from_revision": told.from,
@@ -345,6 +351,7 @@ fn evidence(judged: &Judgement) -> Value {
         "exposures": { "treated": judged.exposures.0, "control": judged.exposures.1 },
         "events": events.map(|(treated, control)| json!({ "treated": treated, "control": control })),
         "needed": judged.needed,
+        "ratio": judged.ratio,
     })
 }
 

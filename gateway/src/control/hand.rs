@@ -124,6 +124,7 @@ impl Control {
             arms: arm_shares(live, &told.arms, &told.control).ok_or_else(missing)?,
             backend: backend(&view.plan, experiment, told.treated()).ok_or_else(missing)?,
             drifted: false,
+            route_seconds: None,
         };
         refuse_shares_of_others(live, &told)?;
         let settings = &told.settings;

@@ -156,6 +156,14 @@ pub(crate) async fn serving(canary: weir_tests::BackendBuilder) -> (Gateway, Bac
     (gateway, stable, canary)
 }
 
+/// One server behind both backends: what a busy machine makes slow is slow for both, so that nothing
+/// but Weir could tell them apart.
+pub(crate) async fn twins() -> (Gateway, Backend) {
+    let both = healthy().counts_only().start().await;
+    let gateway = gateway(by_request(&both, &both)).start().await;
+    (gateway, both)
+}
+
 #[tokio::test]
 async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log() {
     let (gateway, _stable, canary) = serving(failing()).await;
@@ -212,7 +220,7 @@ async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log()
 
 #[tokio::test]
 async fn a_healthy_canary_goes_through_every_step_to_its_promotion() {
-    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let (gateway, _both) = twins().await;
     let api = gateway.api();
     started(&api, &quick()).await;
     let refused = api.post(RAMP, "{}").await;
@@ -274,7 +282,7 @@ async fn a_pause_freezes_the_share_and_judging_goes_on() {
 
 #[tokio::test]
 async fn a_restart_goes_on_where_the_ramp_stood() {
-    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let (gateway, _both) = twins().await;
     started(&gateway.api(), &quick()).await;
     let load = Load::on(&gateway.client());
     let api = gateway.api();
@@ -323,7 +331,7 @@ async fn f18_a_kill_at_every_decision_neither_skips_nor_repeats_one() {
 
 #[tokio::test]
 async fn the_kill_switch_pauses_a_ramp_and_nothing_moves_until_somebody_resumes_it() {
-    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let (gateway, _both) = twins().await;
     let api = gateway.api();
     started(&api, &quick()).await;
     let _load = Load::on(&gateway.client());

@@ -1,6 +1,7 @@
 //! What verdicts and ramps promise, from outside: harm is found, health goes all the way, and one
 //! client is one client. Schedules are shortened to seconds; what a guardrail must show is not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -14,7 +15,7 @@ use weir_tests::{
 };
 
 use crate::experiments::split;
-use crate::ramps::{Load, PATH, RAMP, actions, becomes, by_request, pairs, started};
+use crate::ramps::{Load, PATH, RAMP, actions, becomes, by_request, pairs, started, twins};
 
 /// The four steps as they are by default, with their margins, but for shares and times: what has to be
 /// shown before a share grows stays as it is.
@@ -106,8 +107,7 @@ async fn a_canary_that_fails_three_percent_against_one_is_rolled_back_with_the_e
 #[tokio::test]
 async fn a_healthy_pair_is_promoted_through_all_steps_on_the_evidence_that_is_asked_for_by_default()
 {
-    let (gateway, _stable, _canary) =
-        serving(quick_backend("stable"), quick_backend("canary")).await;
+    let (gateway, _both) = twins().await;
     let api = gateway.api();
     started(&api, &shortened()).await;
     let load = Load::on(&gateway.client());
@@ -161,6 +161,37 @@ impl Users {
             || user.bytes().last().is_some_and(|last| last.is_ascii_digit() && last < b'3')
     }
 
+    /// As many users who fail, and as many who do not, on either side: which names those are depends on
+    /// the installation's key.
+    async fn dealt(gateway: &Gateway) -> Self {
+        let variant = async |user: &str| {
+            let dealt = gateway.get(&format!("/experiments/int8/assign?unit={user}")).await;
+            dealt["variant"].as_str().unwrap().to_owned()
+        };
+        let mut heavy = String::from("heavy-0x");
+        for number in 1.. {
+            if variant(&heavy).await == "canary" {
+                break;
+            }
+            heavy = format!("heavy-{number}x");
+        }
+        let (mut all, mut room) = (vec![], BTreeMap::new());
+        for number in 0.. {
+            let user = format!("user-{number}");
+            let fails = Self::fails(&user);
+            let side = (variant(&user).await, fails);
+            let left = room.entry(side).or_insert(if fails { 60 } else { 140 });
+            if *left > 0 {
+                *left -= 1;
+                all.push(user);
+            }
+            if all.len() == 400 {
+                break;
+            }
+        }
+        Self { all, heavy }
+    }
+
     /// A backend that fails three users of ten, whoever asks it, and counts how often.
     fn backend(count: &Arc<AtomicU64>) -> BackendBuilder {
         let count = Arc::clone(count);
@@ -211,18 +242,8 @@ async fn a_client_that_alone_makes_30_percent_of_the_canarys_failures_rolls_back
         }),
     )
     .await;
-    let mut heavy = None;
-    for number in 0..64 {
-        let user = format!("heavy-{number}x");
-        let dealt = gateway.get(&format!("/experiments/int8/assign?unit={user}")).await;
-        if dealt["variant"] == "canary" {
-            heavy = Some(user);
-            break;
-        }
-    }
-    let users =
-        Users { all: (0..400).map(|user| format!("user-{user}")).collect(), heavy: heavy.unwrap() };
-    // About 60 users of canary fail 24 times each; the heavy one 620 times is three tenths of all.
+    let users = Users::dealt(&gateway).await;
+    // 60 users of canary fail 24 times each; the heavy one 624 times is three tenths of all.
     users.send(&gateway.client(), 24, 624).await;
 
     let (failed, by_heavy) = (of_canary.load(Relaxed), 624.0);

@@ -68,6 +68,13 @@ fn quick() -> Value {
     })
 }
 
+/// Only failures are looked at: what a busy machine makes slow decides nothing.
+fn of_failures() -> Value {
+    let mut ramp = quick();
+    ramp["guardrails"] = json!([{ "metric": "failed" }, { "metric": "client_error" }]);
+    ramp
+}
+
 /// A ramp that stays in its only step.
 pub(crate) fn patient() -> Value {
     let mut ramp = quick();
@@ -168,7 +175,7 @@ pub(crate) async fn twins() -> (Gateway, Backend) {
 async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log() {
     let (gateway, _stable, canary) = serving(failing()).await;
     let api = gateway.api();
-    let begun = started(&api, &quick()).await;
+    let begun = started(&api, &of_failures()).await;
     assert_eq!((&begun["state"], &begun["share"]), (&json!("running"), &json!(0.2)));
     let load = Load::on(&gateway.client());
     let over = becomes(&api, "rolled_back").await;
@@ -308,9 +315,7 @@ async fn f18_a_kill_at_every_decision_neither_skips_nor_repeats_one() {
     let mut process = prepared.spawn().await;
     // Every kill makes connections cold, those of the variant with less traffic for longer: what is slow
     // by that is not looked at here.
-    let mut ramp = quick();
-    ramp["guardrails"] = json!([{ "metric": "failed" }, { "metric": "client_error" }]);
-    started(&process.api(), &ramp).await;
+    started(&process.api(), &of_failures()).await;
     for _ in 0..6 {
         let _load = Load::on(&process.client(ADMIN_KEY));
         let before = actions(&state(&process.api()).await).len();
@@ -412,11 +417,11 @@ async fn a_variant_cools_down_even_if_another_one_is_ramped_meanwhile() {
         );
     let gateway = gateway(text).start().await;
     let api = gateway.api();
-    started(&api, &quick()).await;
+    started(&api, &of_failures()).await;
     let load = Load::on(&gateway.client());
     becomes(&api, "rolled_back").await;
     drop(load);
-    let mut other = quick();
+    let mut other = of_failures();
     other["variant"] = json!("next");
     let begun = started(&api, &other).await;
     assert_eq!((&begun["variant"], &begun["rollbacks"]), (&json!("next"), &json!(1)));

@@ -29,6 +29,8 @@ use super::console::Console;
 use super::fault::Fault;
 use super::reading;
 
+mod pass_on;
+
 /// Where a gateway has its admin API if nobody says otherwise.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8444";
 

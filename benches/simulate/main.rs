@@ -16,6 +16,7 @@ use policies::ramp::{Action, Phase, Reason, Settings};
 #[allow(clippy::cast_possible_truncation, reason = "small numbers that are drawn")]
 mod simulation;
 
+use simulation::bandit;
 use simulation::chance::{Chance, quantile};
 use simulation::detection::{GUIDE, time_to_breach};
 use simulation::ramp::{Course, HEALTHY, World, run};
@@ -52,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     bad(&mut out, asked.ramps / 20)?;
     detection(&mut out, asked.detections)?;
     sticky(&mut out, asked.ramps / 10)?;
+    bandits(&mut out, asked.ramps / 20)?;
     std::fs::write(&asked.path, out)?;
     Ok(())
 }
@@ -166,6 +168,7 @@ fn bad(out: &mut String, ramps: u64) -> Result<(), Box<dyn Error>> {
             Phase::WarmUp => "warm-up".to_owned(),
             Phase::Step(step) => format!("step {}", step + 1),
             Phase::Verify => "verify".to_owned(),
+            Phase::Bandit => "bandit".to_owned(),
         });
         writeln!(
             out,
@@ -220,6 +223,74 @@ fn detection(out: &mut String, runs: u64) -> Result<(), Box<dyn Error>> {
         )?;
     }
     writeln!(out, "\nTimes below a second are shown as 1.\n")?;
+    Ok(())
+}
+
+fn bandits(out: &mut String, runs: u64) -> Result<(), Box<dyn Error>> {
+    writeln!(
+        out,
+        "\n## Bandits\n\n\
+         `{{\"mode\": \"bandit\", \"metric\": \"failed\"}}`, 50 requests a second, a period of five minutes, \
+         floor 5 %, a day, {runs} runs; traffic, failures and outages as *stormy* above. The best arm can \
+         have 90 % less the floors of the others, control 95 % less them. *Settled*: when the best had that, but \
+         for 3 points, and kept it. *Regret*: failures more than if the best had served everybody, beside \
+         what equal shares would have cost. Where arms are alike nothing can be lost, every rollback is an \
+         error, and the last row forgives nothing.\n\n\
+         | control and arms fail | arms rolled back | settled within the day | hours until settled (median, 90 %) | share of the best (median) | regret, and of equal shares (median) | moves (median, most) |\n\
+         |---|---|---|---|---|---|---|"
+    )?;
+    let rows: [(&[f64], bool); 8] = [
+        (&[0.05, 0.03], false),
+        (&[0.03, 0.05], false),
+        (&[0.02, 0.018], false),
+        (&[0.04, 0.045, 0.025], false),
+        (&[0.02, 0.02], false),
+        (&[0.02, 0.02, 0.02, 0.02], false),
+        (&[0.02, 0.08], false),
+        (&[0.02, 0.02, 0.02], true),
+    ];
+    for (fails, is_sharp) in rows {
+        let world = bandit::World { per_second: 50.0, fails, stormy: true, hours: 24 };
+        let mut settings = bandit::settings(fails.len() - 1);
+        if is_sharp {
+            settings.guardrails[0].tolerance = 0.0;
+            settings.guardrails[0].floor = None;
+        }
+        let courses: Vec<_> = (0..runs).map(|seed| bandit::run(seed, &world, &settings)).collect();
+        let best = (0..fails.len()).min_by(|a, b| fails[*a].total_cmp(&fails[*b])).unwrap_or(0);
+        let are_alike = fails.iter().all(|each| *each == fails[0]);
+        let back = courses.iter().filter(|course| course.rolled_back > 0).count() as u64;
+        let median = |of: &dyn Fn(&bandit::Course) -> f64| {
+            quantile(&mut courses.iter().map(of).collect::<Vec<_>>(), 0.5)
+        };
+        let mut settled: Vec<f64> = courses.iter().filter_map(|course| course.settled).collect();
+        let (when, share, regret) = if are_alike {
+            ("-, -".to_owned(), "-".to_owned(), "0".to_owned())
+        } else {
+            let (half, most) = (quantile(&mut settled, 0.5), quantile(&mut settled, 0.9));
+            (
+                format!("{}, {}", hours(half), hours(most)),
+                format!("{:.0} %", 100.0 * median(&|course| course.shares[best])),
+                format!(
+                    "{:.0}, {:.0}",
+                    median(&|course| course.regret),
+                    median(&|course| course.regret_of_equal)
+                ),
+            )
+        };
+        let shown: Vec<String> =
+            fails.iter().map(|each| format!("{:.1} %", 100.0 * each)).collect();
+        writeln!(
+            out,
+            "| {}{} | {back} ({}) | {} | {when} | {share} | {regret} | {:.0}, {} |",
+            shown.join(", "),
+            if is_sharp { ", nothing forgiven" } else { "" },
+            percent(back, runs),
+            if are_alike { "-".to_owned() } else { percent(settled.len() as u64, runs) },
+            median(&|course| f64::from(course.moves)),
+            courses.iter().map(|course| course.moves).max().unwrap_or(0),
+        )?;
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use policies::Role;
+use serde_json::{Map, Value};
 
 mod assign;
 mod audit;
@@ -225,7 +226,7 @@ enum RampCommand {
     /// End it: no traffic to the variant
     Abort(RampArgs),
     /// End it: all traffic to the variant, whatever the evidence says
-    Promote(RampArgs),
+    Promote(RampPromoteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +240,44 @@ struct RampStartArgs {
     /// Forget the evidence of an earlier ramp of the same backend
     #[arg(long)]
     afresh: bool,
+    #[command(flatten)]
+    bandit: BanditArgs,
+    #[command(flatten)]
+    of: RampArgs,
+}
+
+/// Shares that follow what is known, in place of steps.
+#[derive(Debug, Args)]
+struct BanditArgs {
+    /// `steps`: grow while guardrails hold; `bandit`: whoever is likelier to be best gets more
+    /// [default: steps]
+    #[arg(long, value_name = "MODE", value_parser = ["steps", "bandit"])]
+    mode: Option<String>,
+    /// What the best variant is best at: failed, latency_p95, feedback:NAME, ...
+    #[arg(long, value_name = "METRIC", help_heading = "Bandit")]
+    metric: Option<String>,
+    /// Which way feedback is better
+    #[arg(long, value_name = "WAY", value_parser = ["higher", "lower"], help_heading = "Bandit")]
+    better: Option<String>,
+    /// Least time from move to move [default: 5m]
+    #[arg(long, value_name = "DURATION", help_heading = "Bandit")]
+    period: Option<String>,
+    /// What every variant gets at least, a fraction [default: 0.05]
+    #[arg(long, value_name = "SHARE", help_heading = "Bandit")]
+    floor: Option<f64>,
+    /// What part of what is known is forgotten in a day [default: 0]
+    #[arg(long, value_name = "PART", help_heading = "Bandit")]
+    decay: Option<f64>,
+    /// Variant that takes part beside control; again for more [default: all]
+    #[arg(long = "arm", value_name = "NAME", help_heading = "Bandit")]
+    arms: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct RampPromoteArgs {
+    /// Of a bandit with several variants: the one that is promoted
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     #[command(flatten)]
     of: RampArgs,
 }
@@ -467,12 +506,18 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
 }
 
 fn ramp(command: RampCommand, console: &mut Console) -> Result<(), Fault> {
+    let mut promoted = None;
     let (word, RampArgs { experiment, reason, gateway, output }) = match command {
         RampCommand::Status { experiment, gateway, output } => {
             return ramp::status(&gateway.client()?, &experiment, output.json, console);
         }
-        RampCommand::Start(RampStartArgs { variant, settings, afresh, of }) => {
-            let start = ramp::Start { variant, settings: settings.as_deref(), afresh };
+        RampCommand::Start(RampStartArgs { variant, settings, afresh, bandit, of }) => {
+            let start = ramp::Start {
+                variant,
+                settings: settings.as_deref(),
+                afresh,
+                members: bandit.members(),
+            };
             let change = split::Change { experiment: &of.experiment, reason: of.reason };
             let client = of.gateway.client()?;
             return ramp::start(&client, change, start, of.output.json, console);
@@ -480,10 +525,26 @@ fn ramp(command: RampCommand, console: &mut Console) -> Result<(), Fault> {
         RampCommand::Pause(of) => ("pause", of),
         RampCommand::Resume(of) => ("resume", of),
         RampCommand::Abort(of) => ("abort", of),
-        RampCommand::Promote(of) => ("promote", of),
+        RampCommand::Promote(RampPromoteArgs { variant, of }) => {
+            promoted = variant;
+            ("promote", of)
+        }
     };
     let change = split::Change { experiment: &experiment, reason };
-    ramp::hand(&gateway.client()?, word, change, output.json, console)
+    ramp::hand(&gateway.client()?, word, change, promoted, output.json, console)
+}
+
+impl BanditArgs {
+    /// As members of the request.
+    fn members(self) -> Map<String, Value> {
+        let Self { mode, metric, better, period, floor, decay, arms } = self;
+        let texts = [("mode", mode), ("metric", metric), ("better", better), ("period", period)];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, Value::from(text?))));
+        let numbers = [("floor", floor), ("decay", decay)];
+        let numbers = numbers.into_iter().filter_map(|(name, number)| Some((name, number?.into())));
+        let arms = (!arms.is_empty()).then(|| ("arms", arms.into()));
+        texts.chain(numbers).chain(arms).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 /// Help and version are answers; everything else that clap says is wrong usage.

@@ -171,15 +171,14 @@ impl Control {
                 evidence.freeze(at.revision, slowness, marks);
             }
             let (state, decision) = ramp::look(&ramp.state, &at, evidence, settings, tables);
-            let judged = ramp::judgements(&state, evidence, settings, tables);
-            (state, decision, judged, evidence.exposures(settings.treated))
+            let seen = ramp::seen(&state, &at, evidence, settings, tables);
+            (state, decision, seen, evidence.exposures(settings.treated))
         });
-        let Some((state, decision, judged, exposures)) = looked else { return Ok(()) };
+        let Some((state, decision, seen, exposures)) = looked else { return Ok(()) };
         if !state.is_over() {
-            let of = (next.told.variant.as_str(), at.revision);
-            self.watch_observed(experiment, of, &judged).await;
+            self.watch_observed(experiment, &next.told, at.revision, &seen.judged).await;
         }
-        next.saw(&state, judged, exposures, at.now);
+        next.saw(&state, seen, exposures, at.now);
         let Some(decision) = decision else {
             let moved = state.phase != ramp.state.phase || state.revision != ramp.state.revision;
             next.state = state;
@@ -215,15 +214,14 @@ impl Control {
             next.series.clear();
         }
         next.number = before.number + 1;
-        let made = Made { variant: next.told.variant.clone(), decision };
-        let said = serde_json::to_value(&made).unwrap_or_default();
-        let decision = made.decision;
-        let mut shares = Vec::new();
-        shares.extend(decision.share.map(|share| (next.told.variant.clone(), share)));
-        if let (Some(cell), Some(share)) = (&next.told.control_cell, decision.control_share) {
-            shares.push((cell.clone(), share));
+        let made = Made::of(&next.told, decision);
+        let decision = &made.decision;
+        if let Some(until) = next.state.cool_until.filter(|_| decision.action == Action::RollBack) {
+            next.told.cooling.insert(made.variant.clone(), until);
         }
-        let in_words = words::decision(&decision, &next.told.variant);
+        let said = serde_json::to_value(&made).unwrap_or_default();
+        let shares = shares(&next.told, decision);
+        let in_words = words::decision(&made);
         let (action, why) = (words::action(decision.action), words::reason(decision.reason));
         let step = Step {
             step: RampStep {
@@ -268,7 +266,7 @@ impl Control {
             || decision.share.map(|share| f64::from(share) / 10_000.0),
             |live| next.told.share(live),
         );
-        events::ramp_decided(experiment, &next, &decision, (action, why), share, &in_words);
+        events::ramp_decided(experiment, &next, &made, (action, why), share, &in_words);
         let revision = done.as_ref().map_or(decision.from_revision, |live| live.revision);
         self.shared.news.tell(News {
             experiment: Some(experiment.to_owned()),
@@ -280,7 +278,7 @@ impl Control {
         *self.counts.lock().entry(of).or_default() += 1;
         next.in_doubt = false;
         next.saved_at = decision.at;
-        next.decided(Made { variant: next.told.variant.clone(), decision });
+        next.decided(made);
         self.put(experiment, next);
         done
     }
@@ -302,6 +300,11 @@ impl Control {
             let numbers = (known.number(&told.variant), known.number(&told.control));
             let (Some(treated), Some(control)) = numbers else { return false };
             (told.settings.treated, told.settings.control) = (treated, control);
+            if let Some(bandit) = &mut told.settings.bandit {
+                let arms = told.arms.iter().map(|arm| known.number(arm)).collect();
+                let Some(arms) = arms else { return false };
+                bandit.arms = arms;
+            }
             if let Some(cell) = &told.control_cell {
                 let Some(cell) = known.number(cell) else { return false };
                 told.settings.control_cell = Some(cell);
@@ -350,6 +353,7 @@ impl Control {
             now: now(),
             revision: live.revision,
             share: 0,
+            arms: Vec::new(),
             backend: ramp.state.backend,
             drifted: false,
         };
@@ -394,7 +398,6 @@ fn now() -> u64 {
 /// A decision as the audit log has it: with the names of whom it is about.
 fn told_of(ramp: &Ramp, mut decision: serde_json::Value) -> serde_json::Value {
     if let Some(members) = decision.as_object_mut() {
-        members.insert("variant".into(), ramp.told.variant.clone().into());
         members.insert("control".into(), ramp.told.control.clone().into());
     }
     decision
@@ -428,23 +431,53 @@ fn situation(
         now: now(),
         revision: live.revision,
         share,
-        backend: backend(&view.plan, experiment, &ramp.told.variant)?,
+        arms: arm_shares(live, &ramp.told.arms, &ramp.told.control)?,
+        backend: backend(&view.plan, experiment, ramp.told.treated())?,
         drifted: false,
     })
 }
 
-/// What stands for a variant's backend: where it is and which model it is asked for.
-fn backend(plan: &Plan, experiment: &str, variant: &str) -> Option<u64> {
-    let planned = plan.experiments.iter().find(|planned| *planned.name == *experiment)?;
-    let planned = planned.variants.iter().find(|planned| *planned.name == *variant)?;
-    let backend = plan.backends.get(planned.backend)?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(backend.name.as_bytes());
-    for endpoint in &backend.endpoints {
-        hasher.update(b"\n").update(endpoint.host.as_bytes());
-        hasher.update(&endpoint.port.to_le_bytes());
+/// The shares in force of a bandit's arms and of control; none of a ramp with steps. `None` if one of
+/// them is gone.
+fn arm_shares(live: &LiveExperiment, arms: &[String], control: &str) -> Option<Vec<u16>> {
+    if arms.is_empty() {
+        return Some(Vec::new());
     }
-    hasher.update(b"\0").update(backend.model.as_deref().unwrap_or("").as_bytes());
+    let shares = live.shares();
+    let of = |name: &str| {
+        let at = live.weights.iter().position(|(variant, _)| variant == name)?;
+        shares.get(at).copied()
+    };
+    arms.iter().map(String::as_str).chain([control]).map(of).collect()
+}
+
+/// Whose shares a decision changes, and to what; control has the rest.
+fn shares(told: &Told, decision: &Decision) -> Vec<(String, u16)> {
+    if !told.arms.is_empty() {
+        return told.arms.iter().cloned().zip(decision.shares.iter().copied()).collect();
+    }
+    let mut shares: Vec<_> =
+        decision.share.map(|share| (told.variant.clone(), share)).into_iter().collect();
+    if let (Some(cell), Some(share)) = (&told.control_cell, decision.control_share) {
+        shares.push((cell.clone(), share));
+    }
+    shares
+}
+
+/// What stands for the backends of variants: where each is and which model it is asked for.
+fn backend(plan: &Plan, experiment: &str, variants: &[String]) -> Option<u64> {
+    let planned = plan.experiments.iter().find(|planned| *planned.name == *experiment)?;
+    let mut hasher = blake3::Hasher::new();
+    for variant in variants {
+        let planned = planned.variants.iter().find(|planned| *planned.name == **variant)?;
+        let backend = plan.backends.get(planned.backend)?;
+        hasher.update(backend.name.as_bytes());
+        for endpoint in &backend.endpoints {
+            hasher.update(b"\n").update(endpoint.host.as_bytes());
+            hasher.update(&endpoint.port.to_le_bytes());
+        }
+        hasher.update(b"\0").update(backend.model.as_deref().unwrap_or("").as_bytes());
+    }
     let bytes: [u8; 8] = hasher.finalize().as_bytes()[..8].try_into().ok()?;
     Some(u64::from_le_bytes(bytes))
 }

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod tls;
 pub mod conn;
 pub mod http;
+pub mod running;
 pub mod h1;
 pub mod h2;
 pub mod h2_io;

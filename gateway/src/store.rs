@@ -515,7 +515,7 @@ pub trait Store: Send {
     /// Adds feedback. For each row in its order whether it is new: what is there already, also
     /// earlier among these rows, is left alone (D3).
     fn add_feedback(&mut self, rows: &[&FeedbackRow]) -> Result<Vec<bool>, StoreError>;
-    /// What was said of one request, as JSON objects, oldest first; at most `limit`.
+    /// What was said of one request, as JSON objects, by metric; at most `limit`.
     fn feedback_of(
         &mut self,
         id: [u8; 16],

@@ -25,6 +25,7 @@ use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
 use crate::server::conn::Conn;
 use crate::server::h1::Spare;
+use crate::server::running::Rooms;
 use crate::snapshot::Snapshot;
 use crate::telemetry::counters::{Counters, WorkerCounters};
 
@@ -99,6 +100,8 @@ pub struct Worker {
     pub shadow_pool: Pool,
     /// Client connections.
     pub conns: RefCell<Slab<Rc<Conn>>>,
+    /// Where its requests run.
+    pub rooms: Rooms,
     /// What its HTTP/1.1 connections use in turn.
     pub spare: RefCell<Spare>,
     snapshot: RefCell<Taken>,
@@ -122,6 +125,7 @@ impl Worker {
             pool: Pool::default(),
             shadow_pool: Pool::default(),
             conns: RefCell::default(),
+            rooms: Rooms::default(),
             spare: RefCell::default(),
             snapshot,
             arena: RefCell::default(),

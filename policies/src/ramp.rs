@@ -32,14 +32,15 @@
 //! step's own clock counts at most [`LONGEST_GAP`] from look to look, and only while control has
 //! exposures.
 
+pub mod bandit;
 mod hand;
 mod look;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use hand::{Refused, abort, pause, promote, restart, resume, start};
-pub use look::{LONGEST_GAP, judgements, look, marks_due, ratios};
+pub use hand::{Refused, abort, pause, promote, promote_arm, restart, resume, start};
+pub use look::{LONGEST_GAP, Seen, look, marks_due, ratios, seen};
 pub use settings::{OnUndecided, Settings, SettingsFault, Step, Verify, WarmUp};
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Evidence;
 use crate::guardrail::Judgement;
 use crate::statistics::{rule, sample_ratio};
+use bandit::{ArmEvidence, ArmState, Memory};
 
 /// Where in its schedule a ramp is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +60,8 @@ pub enum Phase {
     Step(usize),
     /// Nearly all traffic; a little control is kept to compare with.
     Verify,
+    /// There are no steps: shares follow what is known.
+    Bandit,
 }
 
 /// What a ramp is doing.
@@ -111,6 +115,12 @@ pub struct State {
     pub sample_ratio: [sample_ratio::Reached; 3],
     /// An operator went on in spite of a sample ratio mismatch.
     pub mismatch_accepted: bool,
+    /// A bandit's arms, in the order of its settings, and control, last; else none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<ArmState>,
+    /// What is known of a bandit's arms; else nothing.
+    #[serde(default)]
+    pub memory: Memory,
     /// How often this experiment was rolled back.
     pub rollbacks: u32,
     /// When it may begin again, after a rollback.
@@ -118,7 +128,7 @@ pub struct State {
 }
 
 /// What the ledger and the world say at a look.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Situation {
     /// Seconds since 1970.
     pub now: u64,
@@ -126,6 +136,8 @@ pub struct Situation {
     pub revision: u64,
     /// `T`'s share in force, in basis points.
     pub share: u16,
+    /// The same of a bandit's arms, in the order of its settings, and of control, last; else none.
+    pub arms: Vec<u16>,
     /// What stands for the treated backend now, such as a hash of its address and model.
     pub backend: u64,
     /// Whether the inputs of the ramp have drifted.
@@ -152,6 +164,8 @@ pub enum Action {
     Pause,
     /// An operator ends it: no traffic.
     Abort,
+    /// A bandit's period is over, and shares move.
+    Move,
 }
 
 /// Why.
@@ -178,6 +192,10 @@ pub enum Reason {
     NewBackend,
     /// An operator said so.
     ByHand,
+    /// Whoever is likelier to be the best gets more.
+    Chances,
+    /// Evidence is kept of so many revisions, and no more.
+    Epochs,
 }
 
 /// One decision, with everything that it rests on.
@@ -199,6 +217,13 @@ pub struct Decision {
     pub share: Option<u16>,
     /// With an equal control, the share of that from now on, in basis points.
     pub control_share: Option<u16>,
+    /// A bandit's shares from now on, in basis points: its arms in the order of its settings, and
+    /// control. Empty: as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<u16>,
+    /// The arm that it is about, if it is about one of a bandit's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<usize>,
     /// Whether evidence starts anew.
     pub fresh: bool,
     /// The numbers.
@@ -218,6 +243,9 @@ pub struct DecisionEvidence {
     pub step_seconds: u64,
     /// Exposures of `T` in this phase.
     pub step_exposures: u64,
+    /// What was known of a bandit's arms, and of control, last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<ArmEvidence>,
 }
 
 /// What `T` and `C` did in one epoch.

@@ -9,6 +9,7 @@ mod simulation;
 use policies::evidence::UnitKind;
 use policies::guardrail::{Guardrail, Metric};
 use policies::ramp::{Action, Phase, Settings};
+use simulation::bandit;
 use simulation::chance::{Chance, quantile};
 use simulation::detection::{GUIDE, time_to_breach};
 use simulation::ramp::{HEALTHY, World, run};
@@ -94,6 +95,48 @@ fn harm_is_found_as_soon_as_the_guide_says() {
             assert!((got - expected).abs() <= allowed, "{traffic:?} {alpha}: {got} {expected}");
         }
     }
+}
+
+/// A bandit gives most to the best and pays little for finding out, whichever it is.
+#[test]
+fn a_bandit_finds_the_best_and_pays_less_than_equal_shares() {
+    for (fails, best) in [
+        (&[0.05, 0.03][..], 1),
+        (&[0.03, 0.034], 0),
+        (&[0.04, 0.045, 0.025], 2),
+        (&[0.02, 0.023, 0.022], 0),
+    ] {
+        let world = bandit::World { per_second: 50.0, fails, stormy: true, hours: 20 };
+        let settings = bandit::settings(fails.len() - 1);
+        for seed in 0..4 {
+            let course = bandit::run(seed, &world, &settings);
+            let most = course.shares.iter().copied().fold(0.0, f64::max);
+            assert!(course.shares[best] == most, "{fails:?}, seed {seed}: {course:?}");
+            assert!(course.regret < course.regret_of_equal, "{fails:?}, seed {seed}: {course:?}");
+            assert!(course.epochs < 60, "{fails:?}, seed {seed}: {course:?}");
+        }
+    }
+}
+
+/// Moving shares, a daily wave and outages roll back no arm that is as good as control.
+#[test]
+fn a_bandit_hardly_ever_rolls_back_what_is_as_good() {
+    const RUNS: u32 = 40;
+    let world = bandit::World { per_second: 50.0, fails: &[0.02; 3], stormy: true, hours: 12 };
+    let mut settings = bandit::settings(2);
+    // As sharp as it gets: nothing is forgiven.
+    settings.guardrails[0].tolerance = 0.0;
+    settings.guardrails[0].floor = None;
+    let rolled_back = part(RUNS, |seed| bandit::run(seed, &world, &settings).rolled_back > 0);
+    assert!(rolled_back <= most(RUNS, 0.05), "{rolled_back}");
+}
+
+/// And one that is bad is.
+#[test]
+fn a_bandit_rolls_back_what_is_bad() {
+    let world = bandit::World { per_second: 50.0, fails: &[0.02, 0.08], stormy: true, hours: 6 };
+    let settings = bandit::settings(1);
+    assert_eq!(part(6, |seed| bandit::run(seed, &world, &settings).rolled_back == 1), 1.0);
 }
 
 /// Law 7: one client that sends 30 % of the canary's requests and always fails.

@@ -352,6 +352,23 @@ async fn a_copys_time_begins_when_it_is_on_its_way() {
     assert!(found["latency"]["end"]["sign_test"]["slower"].as_u64().unwrap() >= 4);
 }
 
+/// A client that sends slowly holds up the live backend, and no copy: its time begins when it has all.
+#[tokio::test]
+async fn a_client_that_sends_slowly_does_not_make_the_copy_look_fast() {
+    let live = backend().answers("live").delay(millis(50)).start().await;
+    let next = backend().answers("next").delay(millis(50)).start().await;
+    let gateway = gateway(beside(&live, &next, "", "")).start().await;
+    for _ in 0..2 {
+        let slow = gateway.client().post(PATH, "").in_pieces(["a", "b", "c"], millis(400));
+        assert_eq!(slow.await.text(), "live");
+    }
+    let found = compared(&gateway, 2).await;
+    for at in ["first_byte", "end"] {
+        let ratio = found["latency"][at]["ratio"]["value"].as_f64().unwrap();
+        assert!(ratio > 0.25, "{ratio} at {at}");
+    }
+}
+
 /// A client that reads slowly makes the live answer late, not the backend: its end is not compared.
 #[tokio::test]
 async fn a_client_that_reads_slowly_does_not_make_the_copy_look_fast() {

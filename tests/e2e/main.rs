@@ -36,6 +36,7 @@ mod comparison;
 mod disagreements;
 mod experiments;
 mod ramps;
+mod bandits;
 mod webhooks;
 mod verdicts;
 mod shapes;

@@ -81,7 +81,7 @@ pub(crate) async fn started(api: &Client, ramp: &Value) -> Value {
     answer.json()
 }
 
-async fn state(api: &Client) -> Value {
+pub(crate) async fn state(api: &Client) -> Value {
     api.get(RAMP).await.json()
 }
 
@@ -97,7 +97,11 @@ pub(crate) async fn becomes(api: &Client, wanted: &str) -> Value {
     last.lock().clone()
 }
 
-async fn until_is(api: &Client, limit: std::time::Duration, is: impl Fn(&Value) -> bool) {
+pub(crate) async fn until_is(
+    api: &Client,
+    limit: std::time::Duration,
+    is: impl Fn(&Value) -> bool,
+) {
     let end = tokio::time::Instant::now() + limit;
     loop {
         let now = state(api).await;
@@ -137,7 +141,7 @@ pub(crate) async fn pair(canary: weir_tests::BackendBuilder) -> (Backend, Backen
     (backend().answers("stable").delay(millis(5)).start().await, canary.start().await)
 }
 
-fn healthy() -> weir_tests::BackendBuilder {
+pub(crate) fn healthy() -> weir_tests::BackendBuilder {
     backend().answers("canary").delay(millis(5))
 }
 
@@ -146,7 +150,7 @@ pub(crate) fn failing() -> weir_tests::BackendBuilder {
     healthy().every(3, backend().status(500).answers("no"))
 }
 
-async fn serving(canary: weir_tests::BackendBuilder) -> (Gateway, Backend, Backend) {
+pub(crate) async fn serving(canary: weir_tests::BackendBuilder) -> (Gateway, Backend, Backend) {
     let (stable, canary) = pair(canary).await;
     let gateway = gateway(by_request(&stable, &canary)).start().await;
     (gateway, stable, canary)

@@ -109,6 +109,31 @@ test("a request is found, picked, and told where its time went", async () => {
   await context.close();
 });
 
+test("an experiment is made at 0 %, and ended", async () => {
+  const { context, page, faults } = await open(chrome);
+  await signIn(page, demo, demo.key, "/experiments");
+  await page.getByRole("button", { name: "New experiment…" }).click();
+  await page.getByLabel("Name").fill("not a name!");
+  await page.getByRole("button", { name: "Make the experiment" }).click();
+  await page.getByRole("alert").getByText(/name/).first().waitFor();
+  // The browser reports the 400 by itself.
+  faults.length = 0;
+  await page.getByLabel("Name").fill("tone");
+  await page.getByLabel("Its backend").selectOption("next");
+  await page.getByLabel("Reason, for the history").fill("next is kinder");
+  assert.deepEqual(await shutOut(page), []);
+  await page.getByRole("button", { name: "Make the experiment" }).click();
+  await page.getByRole("heading", { name: "tone", level: 1 }).waitFor();
+  const made = await demo.api("GET", "/experiments/tone");
+  assert.deepEqual([made.variants.canary.backend, made.variants.canary.share, made.reason, made.defined_by], ["next", 0, "next is kinder", "api"]);
+  await page.getByRole("button", { name: "End it…" }).click();
+  await page.getByRole("button", { name: "End tone" }).click();
+  await until("it is over", async () => (await demo.api("GET", "/experiments/tone")).state === "ended");
+  await page.getByText("It is over: everything goes to").waitFor();
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
 test("a key is made, shown once, and revoked", async () => {
   const { context, page, faults } = await open(chrome);
   await signIn(page, demo, demo.key, "/keys");

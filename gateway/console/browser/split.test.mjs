@@ -237,6 +237,29 @@ test("a gateway that stands still is told within seconds, and what it was asked 
   await context.close();
 });
 
+test("a tab that was not looked at for a while asks for no frames, and shows what happened meanwhile", async () => {
+  await demo.split({ stable: 90, canary: 10, next: 0 });
+  const { context, page, faults } = await open(chrome);
+  await signIn(page, demo, demo.key, "/experiments/int8");
+  await page.getByRole("slider").first().waitFor();
+  const streams = [];
+  page.on("request", (request) => request.url().includes("/live") && streams.push(request.url()));
+  const look = (state) => page.evaluate((state) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => state === "hidden" });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, state);
+  await look("hidden");
+  await demo.split({ stable: 70, canary: 30, next: 0 });
+  await sleep(4_000);
+  assert.deepEqual(streams, [], "a hidden tab asks for nothing");
+  await look("visible");
+  await until("it shows what is in force", async () => (await page.getByLabel("canary, percent").inputValue()) === "30", 5_000);
+  assert.equal(await page.locator(".stalebar").count(), 0, "nothing was lost");
+  assert.equal(streams.length, 1);
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
 test("paused is paused, and going on catches up", async () => {
   const { context, page, faults } = await open(chrome);
   await signIn(page, demo, demo.key, "/");

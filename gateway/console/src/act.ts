@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { ApiFault, call, enc, get, may, variantOrder } from "./api";
 import type { Changed, Experiment } from "./api";
-import { put, refresh } from "./resource";
+import { put, refresh, refreshList } from "./resource";
 import { NB, share } from "./words/numbers";
 
 /** The result of one's own act; stays until the next one, or a minute. */
@@ -58,14 +58,16 @@ function sharesWords(of: Experiment): string {
 function took(answer: Changed, since: number): void {
   put<Experiment>(pathOf(answer.name), (before) => ({ ...before, ...answer }));
   refresh(pathOf(answer.name));
-  refresh("/experiments");
+  refreshList("/experiments");
   own.value = { experiment: answer.name, revision: answer.revision };
   const took = `${Math.max(1, Math.round(performance.now() - since))}${NB}ms`;
   const state = answer.state === "running" ? sharesWords(answer) : "everything goes to the route’s backend";
+  const { gateways } = answer;
+  const where = gateways && gateways.known > 1 ? `, ${gateways.in_force} of ${gateways.known} gateways` : "";
   const note = answer.note ? ` ${answer.note.charAt(0).toUpperCase()}${answer.note.slice(1)}.` : "";
   tell({
     head: `Revision ${answer.revision} is in force.`,
-    text: `${state}, ${took}.${note}`,
+    text: `${state}, ${took}${where}.${note}`,
     undo: may("experiment:undo") ? { experiment: answer.name, revision: answer.revision } : null,
     kind: "done",
   });
@@ -159,6 +161,24 @@ export async function stop(name: string, reason: string): Promise<boolean> {
   }
 }
 
+/** Ends an experiment: everything to the route's backend, and it is over. */
+export async function end(of: Experiment, reason: string): Promise<boolean> {
+  if (busy.value !== null) return false;
+  busy.value = of.name;
+  const since = performance.now();
+  const because = reason.trim() === "" ? "" : `?reason=${enc(reason.trim())}`;
+  try {
+    took(await call<Changed>("DELETE", `${pathOf(of.name)}${because}`, { revision: of.revision }), since);
+    return true;
+  } catch (error) {
+    failed(error instanceof ApiFault && error.status === 412 ? "Somebody changed it meanwhile; nothing was ended." : "Nothing was ended.", error);
+    refresh(pathOf(of.name));
+    return false;
+  } finally {
+    busy.value = null;
+  }
+}
+
 /** A hand on a ramp, or a new one. */
 export async function ramp(name: string, hand: "start" | "pause" | "resume" | "abort" | "promote", body: Record<string, unknown>): Promise<boolean> {
   if (busy.value !== null) return false;
@@ -174,7 +194,7 @@ export async function ramp(name: string, hand: "start" | "pause" | "resume" | "a
   } finally {
     busy.value = null;
     refresh(pathOf(name));
-    refresh("/experiments");
+    refreshList("/experiments");
   }
 }
 

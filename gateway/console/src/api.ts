@@ -38,8 +38,14 @@ export interface Experiment {
   reason: string | null;
   ramp: { state: string; variant: string; step: number; steps: number } | null;
   differs_from_file: boolean;
-  file_weights: Record<string, number>;
-  targets?: { when: unknown; variant: string }[];
+  /** Null if the file does not declare it. */
+  file_weights: Record<string, number> | null;
+  targets: { when: unknown; variant: string }[];
+  defined_by: "file" | "api";
+  file: { path: string; line: number | null; differences: { member: string; file: unknown; live: unknown }[] } | null;
+  /** Why it takes no traffic: it does not fit the file any more. */
+  set_aside: string | null;
+  gateways: { in_force: number; known: number };
 }
 
 export interface Changed extends Experiment {

@@ -105,6 +105,8 @@ let query = "";
 let source: EventSource | null = null;
 let lastFrame = 0;
 let tries = 0;
+/** Nobody looked for a while: what was read before may be old. */
+let wasAway = false;
 let timer: ReturnType<typeof setTimeout> | undefined;
 const reduced = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -129,6 +131,8 @@ function open(): void {
   else link.value = { ...link.value, nextTry: null };
   const stream = new EventSource(`/api/v1/live${query}`);
   source = stream;
+  // It gets as long for its first frame as for every other.
+  lastFrame = performance.now();
   stream.addEventListener("history", (event) => {
     const history = JSON.parse(event.data as string) as History;
     past.begin(history);
@@ -152,10 +156,9 @@ function take(next: Frame): void {
   clearTimeout(timer);
   past.add(next);
   now.value = Date.now() / 1000;
-  if (link.value.state !== "live") {
-    if (link.value.state === "stale") epoch.value += 1;
-    link.value = { state: "live", nextTry: null };
-  }
+  if (link.value.state === "stale" || wasAway) epoch.value += 1;
+  wasAway = false;
+  if (link.value.state !== "live") link.value = { state: "live", nextTry: null };
   // Whoever asked for less motion gets a picture every five seconds.
   if (!reduced.matches || frame.value === null || next.at_unix % 5 === 0) frame.value = next;
   if (next.events.length > 0) listeners.forEach((heard) => heard(next.events));
@@ -185,6 +188,7 @@ export function tryNow(): void {
 export function setPaused(value: boolean): void {
   paused.value = value;
   if (value) {
+    wasAway = true;
     close();
     link.value = { state: "paused", nextTry: null };
   } else {
@@ -195,8 +199,10 @@ export function setPaused(value: boolean): void {
 /** Begins to watch over the page: its visibility, who is signed in, and the age of the last frame. */
 export function begin(): void {
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden) close();
-    else if (!paused.value && query !== "") open();
+    if (document.hidden) {
+      wasAway = true;
+      close();
+    } else if (!paused.value && query !== "") open();
   });
   me.subscribe((who) => {
     if (who) {

@@ -53,11 +53,21 @@ async function fetchEntry<T>(path: string, entry: Entry<T>): Promise<void> {
   }
 }
 
-/** Reads again whatever is shown of paths that begin so. */
-export function refresh(prefix: string): void {
-  for (const [path, entry] of entries) {
-    if (entry.users > 0 && path.startsWith(prefix)) void fetchEntry(path, entry);
-  }
+/** Reads again whatever is shown of these paths, and of what lies below them. */
+export function refresh(...above: string[]): void {
+  const lies = (path: string) => above.some((each) => path === each || (path.startsWith(each) && "/?".includes(path.charAt(each.length))));
+  for (const [path, entry] of entries) if (entry.users > 0 && lies(path)) void fetchEntry(path, entry);
+}
+
+/** Reads everything again. */
+function refreshAll(): void {
+  for (const [path, entry] of entries) if (entry.users > 0) void fetchEntry(path, entry);
+}
+
+/** Reads again one list that is shown, and nothing below it. */
+export function refreshList(wanted: string): void {
+  const entry = entries.get(wanted);
+  if (entry !== undefined && entry.users > 0) void fetchEntry(wanted, entry);
 }
 
 /** Puts what is known already, as an answer to a change is. */
@@ -90,14 +100,16 @@ export function useResource<T>(path: string | null, every = 0): Signal<Held<T>> 
 export function begin(): void {
   onNews((news) => {
     const named = new Set(news.map((each) => each.experiment).filter((name) => typeof name === "string"));
-    for (const name of named) refresh(`/experiments/${encodeURIComponent(name)}`);
-    if (named.size > 0) refresh("/experiments");
-    refresh("/audit");
-    if (news.some((each) => each.kind === "reload")) ["/routes", "/backends", "/shadows", "/status"].forEach(refresh);
+    refresh(...[...named].map((name) => `/experiments/${encodeURIComponent(name)}`), "/audit");
+    if (named.size > 0) refreshList("/experiments");
+    if (news.some((each) => each.kind === "reload")) {
+      refreshList("/experiments");
+      refresh("/routes", "/backends", "/shadows", "/status");
+    }
     if (news.some((each) => each.kind === "key")) refresh("/keys");
   });
   epoch.subscribe((count) => {
-    if (count > 0) refresh("/");
+    if (count > 0) refreshAll();
   });
   me.subscribe((who) => {
     if (!who) entries.clear();

@@ -16,7 +16,7 @@ function experiment(more: Partial<Experiment> = {}): Experiment {
   return {
     name: "int8", route: "chat", owner: "api", state: "running", revision: 8, control: "stable", unit: ["header:x-user-id"], on_failure: "fail", layer: null,
     variants: { stable: { backend: "a", weight: 90, share: 0.9 }, canary: { backend: "b", weight: 10, share: 0.1 } }, order: ["stable", "canary"],
-    changed_at: "2026-11-25T14:00:00Z", changed_by: "ml-team", source: "api", reason: null, ramp: null, differs_from_file: false, file_weights: {}, ...more,
+    changed_at: "2026-11-25T14:00:00Z", changed_by: "ml-team", source: "api", reason: null, ramp: null, differs_from_file: false, file_weights: {}, targets: [], defined_by: "file", file: null, set_aside: null, gateways: { in_force: 1, known: 1 }, ...more,
   };
 }
 

@@ -52,11 +52,12 @@ enum Since {
     Moment(i64),
 }
 
-/// What a ramp holds its variant to, and what that has reached: one evidence has one verdict.
+/// What a ramp holds a variant to, and what that has reached: one evidence has one verdict.
 struct Ramped {
     variant: u8,
     guardrails: Vec<Guardrail>,
     alphas: Alphas,
+    reached: Vec<Reached>,
 }
 
 /// What is looked at: a copy, so that nobody waits meanwhile.
@@ -66,8 +67,8 @@ struct Look {
     control: u8,
     watched: Watched,
     reached: BTreeMap<(u8, Metric), Reached>,
-    /// What the ramp whose evidence this is holds its variant to.
-    ramped: Option<Ramped>,
+    /// What the ramp whose evidence this is holds its variants to.
+    ramped: Vec<Ramped>,
     began: BTreeMap<u64, i64>,
     /// Whether it is all that is known: only then is something to be remembered of it.
     is_whole: bool,
@@ -180,9 +181,9 @@ impl Look {
                 reached.insert((variant, metric.clone()), known.reached(variant, metric));
             }
         }
-        let ramped = ramp.and_then(|ramp| Ramped::of(ramp, known));
-        if let Some((ramped, ramp)) = ramped.as_ref().zip(ramp).filter(|_| is_whole) {
-            for (guardrail, most) in ramped.guardrails.iter().zip(&ramp.state.reached) {
+        let ramped = ramp.map(|ramp| Ramped::all(ramp, known)).unwrap_or_default();
+        for ramped in ramped.iter().filter(|_| is_whole) {
+            for (guardrail, most) in ramped.guardrails.iter().zip(&ramped.reached) {
                 let of = reached.entry((ramped.variant, guardrail.metric.clone())).or_default();
                 of.harm = of.harm.max(most.harm);
                 of.above_floor = of.above_floor.max(most.above_floor);
@@ -213,7 +214,7 @@ impl Look {
     /// What a variant is held to, and with which chances of error.
     fn held_to(&self, variant: u8) -> (Vec<Guardrail>, Alphas) {
         let watched = &self.watched.guardrails;
-        let Some(ramped) = self.ramped.as_ref().filter(|ramped| ramped.variant == variant) else {
+        let Some(ramped) = self.ramped.iter().find(|ramped| ramped.variant == variant) else {
             let judged = self.names.len().saturating_sub(1);
             return (watched.clone(), Alphas::shared(ALPHA, watched, judged));
         };
@@ -313,15 +314,26 @@ impl Look {
 }
 
 impl Ramped {
-    /// `None` if the evidence is not the ramp's: it began before, or another one's variant is gone.
-    fn of(ramp: &Ramp, known: &Known) -> Option<Self> {
+    /// None if the evidence is not the ramp's: it began before, or a variant of another one is gone.
+    fn all(ramp: &Ramp, known: &Known) -> Vec<Self> {
         let first = known.evidence.epochs().keys().next().copied();
-        let settings = &ramp.told.settings;
-        (first.is_none_or(|first| first >= ramp.told.from)).then_some(Self {
-            variant: known.number(&ramp.told.variant)?,
-            guardrails: settings.held_to_at_the_end(),
-            alphas: settings.alphas(),
-        })
+        let (told, state) = (&ramp.told, &ramp.state);
+        if first.is_some_and(|first| first < told.from) {
+            return Vec::new();
+        }
+        let reached = |place: usize| match told.settings.bandit {
+            Some(_) => state.arms.get(place).map(|arm| arm.reached.clone()).unwrap_or_default(),
+            None => state.reached.clone(),
+        };
+        let each = told.treated().iter().enumerate().filter_map(|(place, name)| {
+            Some(Self {
+                variant: known.number(name)?,
+                guardrails: told.settings.held_to_at_the_end(),
+                alphas: told.settings.alphas(),
+                reached: reached(place),
+            })
+        });
+        each.collect()
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Start<'a> {
     pub(crate) settings: Option<&'a Path>,
     /// Whether evidence of an earlier ramp is forgotten.
     pub(crate) afresh: bool,
+    /// What else was said, over what the settings say.
+    pub(crate) members: Map<String, Value>,
 }
 
 /// Starts one.
@@ -39,6 +41,7 @@ pub(crate) fn start(
         None => Map::new(),
         Some(file) => settings(file)?,
     };
+    body.extend(start.members);
     body.extend(start.variant.map(|variant| ("variant".to_owned(), json!(variant))));
     body.extend(change.reason.map(|reason| ("reason".to_owned(), json!(reason))));
     if start.afresh {
@@ -68,17 +71,20 @@ fn settings(file: &Path) -> Result<Map<String, Value>, Fault> {
     }
 }
 
-/// Pauses, resumes, aborts or promotes: `hand` is the word.
+/// Pauses, resumes, aborts or promotes: `hand` is the word, `variant` who is promoted if that must be
+/// said.
 pub(crate) fn hand(
     client: &AdminClient,
     hand: &str,
     change: split::Change<'_>,
+    variant: Option<String>,
     json: bool,
     console: &mut Console,
 ) -> Result<(), Fault> {
     let name = change.experiment;
     let mut body = Map::new();
     body.extend(change.reason.map(|reason| ("reason".to_owned(), json!(reason))));
+    body.extend(variant.map(|variant| ("variant".to_owned(), json!(variant))));
     let path = format!("/experiments/{}/ramp/{hand}", escaped(name));
     let answer = client.ask_anyway(Call::write(Method::POST, &path, Some(body.into())), console)?;
     moved(client, name, &answer, &format!("{hand} the ramp of \"{name}\""), json, console)
@@ -100,6 +106,9 @@ fn moved(
         return Ok(());
     }
     let ramp = &answer.json;
+    for note in reading::texts(ramp, "notes") {
+        console.note(&format!("note: {}", words::clean(note)));
+    }
     let said = reading::list(ramp, "decisions")
         .first()
         .and_then(|made| reading::text(made, "words"))

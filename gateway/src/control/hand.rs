@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use policies::ramp::{self, Decision, Refused, Settings, Situation, State};
+use policies::ramp::bandit::ArmState;
+use policies::ramp::{self, Decision, Refused, Seen, Settings, Situation, State};
+use policies::statistics::rule::Reached;
 
 use super::kept::{Ramp, Told as KeptTold};
-use super::{Control, backend, now, situation};
+use super::{Control, arm_shares, backend, now, situation};
 use crate::change::ChangeError;
-use crate::live::Actor;
+use crate::live::{Actor, LiveExperiment};
 use crate::store::State as Running;
 use crate::telemetry::events;
 
@@ -20,6 +22,8 @@ pub struct Told {
     pub control: String,
     /// The equal control, if there is one.
     pub control_cell: Option<String>,
+    /// A bandit's arms, the variant first; else none.
+    pub arms: Vec<String>,
     /// Everything else; numbers of variants are found here.
     pub settings: Settings,
     /// Whether evidence of an earlier ramp of the same backend is forgotten.
@@ -38,6 +42,14 @@ pub enum HandFault {
     /// Nothing is split.
     #[error("experiment {0:?} is not running; undo its stop or set weights first")]
     NotRunning(String),
+    /// Promoting somebody who takes no part.
+    #[error("the ramp is not about variant {0:?}")]
+    NoArm(String),
+    /// Traffic that a bandit knows nothing of.
+    #[error(
+        "variant {0:?} has traffic and takes no part: name it in `arms`, or set its weight to 0"
+    )]
+    OthersHaveTraffic(String),
     /// Against where it stands.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -46,7 +58,13 @@ pub enum HandFault {
     Change(#[from] ChangeError),
 }
 
-type Hand = fn(&State, &Situation, &Settings) -> Result<(State, Decision), Refused>;
+/// A step by hand of `policies::ramp`.
+trait Hand: FnOnce(&State, &Situation, &Settings) -> Result<(State, Decision), Refused> {}
+
+impl<F> Hand for F where
+    F: FnOnce(&State, &Situation, &Settings) -> Result<(State, Decision), Refused>
+{
+}
 
 impl Control {
     /// Begins a ramp, once it is stored and in force.
@@ -65,30 +83,51 @@ impl Control {
         if before.as_ref().is_some_and(|ramp| !ramp.state.is_over()) {
             return Err(HandFault::UnderWay(experiment.to_owned()));
         }
-        let Told { variant, control, control_cell, settings, afresh } = asked;
+        let Told { variant, control, control_cell, arms, settings, afresh } = asked;
         let view = self.changes.view();
         let missing = || ChangeError::Missing(format!("experiment {experiment:?} does not exist"));
         let live = view.live.get(experiment).ok_or_else(missing)?;
         if live.state != Running::Running {
             return Err(HandFault::NotRunning(experiment.to_owned()));
         }
-        let place = live.weights.iter().position(|(name, _)| *name == variant);
+        let mut told = KeptTold {
+            variant,
+            control,
+            control_cell,
+            arms,
+            cooling: before.as_ref().map(|old| old.told.cooling.clone()).unwrap_or_default(),
+            from: 0,
+            settings,
+        };
+        // What was rolled back cools down, whatever was ramped since.
+        told.cooling.retain(|_, until| *until > now());
+        let cooling = told.treated().iter().filter_map(|name| told.cooling.get(name)).max();
+        if let Some(until) = cooling.copied() {
+            return Err(Refused::Cooling { until }.into());
+        }
+        let place = live.weights.iter().position(|(name, _)| *name == told.variant);
         let at = Situation {
             now: now(),
             revision: live.revision,
             share: place.and_then(|at| live.shares().get(at).copied()).unwrap_or(0),
-            backend: backend(&view.plan, experiment, &variant).ok_or_else(missing)?,
+            arms: arm_shares(live, &told.arms, &told.control).ok_or_else(missing)?,
+            backend: backend(&view.plan, experiment, told.treated()).ok_or_else(missing)?,
             drifted: false,
         };
-        let told = KeptTold { variant, control, control_cell, from: 0, settings };
+        refuse_shares_of_others(live, &told)?;
         let settings = &told.settings;
-        let of_same = before.as_ref().filter(|ramp| ramp.told.variant == told.variant);
+        let of_same = before.as_ref().filter(|ramp| ramp.told.treated() == told.treated());
         let (state, decision) = match of_same {
             Some(old) => {
                 let carried = carried(old, settings);
                 ramp::restart(&carried, &at, settings, afresh)?
             }
-            None => ramp::start(&at, settings),
+            None => {
+                let (state, decision) = ramp::start(&at, settings);
+                // Each rollback of the experiment counts, whoever was rolled back.
+                let rollbacks = before.as_ref().map_or(0, |old| old.state.rollbacks);
+                (State { rollbacks, ..state }, decision)
+            }
         };
         let base = match &before {
             Some(old) => Arc::clone(old),
@@ -98,7 +137,7 @@ impl Control {
         let next = Ramp {
             told: KeptTold { from, ..told },
             state,
-            judged: Vec::new(),
+            seen: Seen::default(),
             is_watched: false,
             ..Ramp::clone(&base)
         };
@@ -175,10 +214,34 @@ impl Control {
         self.by_hand(experiment, ramp::promote, actor, reason).await
     }
 
+    /// The same of a bandit, to one of its arms.
+    ///
+    /// # Errors
+    /// [`HandFault`]; then nothing was changed.
+    pub async fn promote_arm(
+        &self,
+        experiment: &str,
+        variant: &str,
+        actor: &Actor,
+        reason: Option<String>,
+    ) -> Result<Arc<Ramp>, HandFault> {
+        let none = || HandFault::NoRamp(experiment.to_owned());
+        let ramp = self.ramp(experiment).ok_or_else(none)?;
+        let of = ramp.told.treated().iter().position(|name| name == variant);
+        let arm = of.ok_or_else(|| HandFault::NoArm(variant.to_owned()))?;
+        if ramp.told.arms.is_empty() {
+            return self.promote(experiment, actor, reason).await;
+        }
+        let hand = move |state: &State, at: &Situation, settings: &Settings| {
+            ramp::promote_arm(state, at, settings, arm)
+        };
+        self.by_hand(experiment, hand, actor, reason).await
+    }
+
     async fn by_hand(
         &self,
         experiment: &str,
-        hand: Hand,
+        hand: impl Hand,
         actor: &Actor,
         reason: Option<String>,
     ) -> Result<Arc<Ramp>, HandFault> {
@@ -195,12 +258,43 @@ impl Control {
     }
 }
 
-/// Where an earlier ramp stands, with what each guardrail of the new one reached in it.
+/// A bandit shares out everything: who takes no part must have nothing.
+fn refuse_shares_of_others(live: &LiveExperiment, told: &KeptTold) -> Result<(), HandFault> {
+    if told.arms.is_empty() {
+        return Ok(());
+    }
+    let shares = live.weights.iter().map(|(name, _)| name).zip(live.shares());
+    let mut others = shares
+        .filter(|(name, share)| *share > 0 && **name != told.control && !told.arms.contains(name));
+    match others.next() {
+        Some((name, _)) => Err(HandFault::OthersHaveTraffic(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Where an earlier ramp of the same variants stands, with what each guardrail of the new one reached
+/// in it, whether either has steps or not.
 fn carried(old: &Ramp, settings: &Settings) -> State {
     let before = &old.told.settings.guardrails;
-    let reached = settings.guardrails.iter().map(|guardrail| {
-        let place = before.iter().position(|before| before.metric == guardrail.metric);
-        place.and_then(|at| old.state.reached.get(at).copied()).unwrap_or_default()
-    });
-    State { reached: reached.collect(), ..old.state.clone() }
+    let of = |reached: &[Reached]| -> Vec<Reached> {
+        let each = settings.guardrails.iter().map(|guardrail| {
+            let place = before.iter().position(|before| before.metric == guardrail.metric);
+            place.and_then(|at| reached.get(at).copied()).unwrap_or_default()
+        });
+        each.collect()
+    };
+    let state = &old.state;
+    let was_bandit = old.told.settings.bandit.is_some();
+    let first = if was_bandit { state.arms.first().map(|arm| &arm.reached) } else { None };
+    let reached = of(first.unwrap_or(&state.reached));
+    let mut arms = Vec::new();
+    if settings.bandit.is_some() {
+        let each = |reached: Vec<Reached>| ArmState { reached, ..ArmState::default() };
+        arms = match was_bandit {
+            true => state.arms.iter().map(|arm| each(of(&arm.reached))).collect(),
+            // Control is the last, and is not judged.
+            false => vec![each(reached.clone()), ArmState::default()],
+        };
+    }
+    State { reached, arms, ..state.clone() }
 }

@@ -1,7 +1,8 @@
 //! A ramp as this process knows it: what is stored of it, and what the last look saw.
 
-use policies::guardrail::Judgement;
-use policies::ramp::{Decision, Phase, Settings, State};
+use std::collections::BTreeMap;
+
+use policies::ramp::{Decision, DecisionEvidence, Phase, Seen, Settings, State};
 use serde::{Deserialize, Serialize};
 
 use super::DECISIONS;
@@ -18,6 +19,12 @@ pub struct Told {
     pub control: String,
     /// The equal control, if there is one.
     pub control_cell: Option<String>,
+    /// A bandit's arms, in the order of its settings; else none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<String>,
+    /// Variants that were rolled back, and until when none of them begins again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cooling: BTreeMap<String, u64>,
     /// The revision with which its evidence begins.
     pub from: u64,
     /// Everything else.
@@ -25,6 +32,22 @@ pub struct Told {
 }
 
 impl Told {
+    /// Everybody that is compared with control: the one of a ramp with steps, or a bandit's arms.
+    pub fn treated(&self) -> &[String] {
+        if self.arms.is_empty() { std::slice::from_ref(&self.variant) } else { &self.arms }
+    }
+
+    /// Whose number this is in the evidence, of those that the ramp is about.
+    pub fn name(&self, number: u8) -> &str {
+        let arms = self.settings.bandit.iter().flat_map(|bandit| &bandit.arms);
+        let mut arms = arms.zip(&self.arms);
+        match arms.find(|(arm, _)| **arm == number) {
+            Some((_, name)) => name,
+            None if number == self.settings.control => &self.control,
+            None => &self.variant,
+        }
+    }
+
     /// The variant's share in force, a fraction.
     pub fn share(&self, live: &LiveExperiment) -> Option<f64> {
         let at = live.weights.iter().position(|(name, _)| *name == self.variant)?;
@@ -40,14 +63,21 @@ impl Told {
                 settings.steps.get(at).map(|step| (step.min_time, step.min_exposures))
             }
             Phase::Verify => settings.verify.map(|verify| (verify.min_time, 0)),
+            Phase::Bandit => settings.bandit.as_ref().map(|bandit| (bandit.period, 0)),
         }
         .unwrap_or_default()
+    }
+
+    /// How many steps there are; a bandit has none.
+    pub fn steps(&self) -> usize {
+        if self.settings.bandit.is_some() { 0 } else { self.settings.steps.len() }
     }
 
     /// A phase as a number: 0 is warm-up, then come the steps from 1, then the verification.
     pub fn step(&self, phase: Phase) -> usize {
         match phase {
             Phase::WarmUp => 0,
+            Phase::Bandit => 1,
             Phase::Step(at) => at + 1,
             Phase::Verify => self.settings.steps.len() + 1,
         }
@@ -57,9 +87,13 @@ impl Told {
 /// A decision, and whose it was: an experiment's ramps may be of one variant and then of another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Made {
-    /// The variant; empty in stores of earlier builds.
+    /// The variant; empty in stores of earlier builds. Of a bandit the arm that it is about, or else
+    /// the first.
     #[serde(default)]
     pub variant: String,
+    /// Whose the shares of a bandit's decision are: its arms, and control.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<String>,
     /// What was decided.
     #[serde(flatten)]
     pub decision: Decision,
@@ -76,8 +110,8 @@ pub struct Ramp {
     pub number: u64,
     /// Its newest decisions, oldest first.
     pub decisions: Vec<Made>,
-    /// Each guardrail at the last look.
-    pub judged: Vec<Judgement>,
+    /// How everything stood at the last look.
+    pub seen: Seen,
     /// Exposures of the variant in this phase, at the last look.
     pub exposures: u64,
     /// What the guardrails' evidence was, since this process began.
@@ -90,6 +124,18 @@ pub struct Ramp {
     pub(super) saved_at: u64,
 }
 
+impl Made {
+    /// A decision of a ramp that was told so.
+    pub(super) fn of(told: &Told, decision: Decision) -> Self {
+        let arm = decision.arm.and_then(|arm| told.arms.get(arm));
+        let mut arms = told.arms.clone();
+        if !arms.is_empty() {
+            arms.push(told.control.clone());
+        }
+        Self { variant: arm.unwrap_or(&told.variant).clone(), arms, decision }
+    }
+}
+
 impl Ramp {
     /// One that has not decided anything yet.
     pub(super) fn new(told: Told, state: State) -> Self {
@@ -98,7 +144,7 @@ impl Ramp {
             state,
             number: 0,
             decisions: Vec::new(),
-            judged: Vec::new(),
+            seen: Seen::default(),
             exposures: 0,
             series: Series::default(),
             in_doubt: false,
@@ -130,17 +176,17 @@ impl Ramp {
         let read = Self::new(told, state);
         // What ended it is what is to be shown of it: nobody looks any more.
         let last = decisions.last().filter(|_| read.state.is_over());
-        let judged = last.map(|made| made.decision.evidence.guardrails.clone()).unwrap_or_default();
-        Ok(Self { number: row.number, decisions, judged, ..read })
+        let seen = last.map(|made| seen_at(&made.decision, &read.told)).unwrap_or_default();
+        Ok(Self { number: row.number, decisions, seen, ..read })
     }
 
     /// What a look found.
-    pub(super) fn saw(&mut self, state: &State, judged: Vec<Judgement>, exposures: u64, now: u64) {
+    pub(super) fn saw(&mut self, state: &State, seen: Seen, exposures: u64, now: u64) {
         self.exposures = exposures.saturating_sub(state.exposures_before);
         // The look that ends it shows why; after that nothing is added.
         if !self.state.is_over() {
-            self.series.add(now, &judged);
-            self.judged = judged;
+            self.series.add(now, &seen.judged);
+            self.seen = seen;
         }
     }
 
@@ -150,5 +196,21 @@ impl Ramp {
             self.decisions.remove(0);
         }
         self.decisions.push(made);
+    }
+}
+
+/// What a decision saw.
+fn seen_at(decision: &Decision, told: &Told) -> Seen {
+    let DecisionEvidence { guardrails, arms, .. } = &decision.evidence;
+    let treated = told.settings.treated;
+    let of_arms = arms.iter().flat_map(|arm| arm.guardrails.iter().map(|each| (arm.variant, each)));
+    let judged: Vec<_> = match arms.is_empty() {
+        true => guardrails.iter().map(|each| (treated, each)).collect(),
+        false => of_arms.collect(),
+    };
+    Seen {
+        judged: judged.into_iter().map(|(variant, each)| (variant, each.clone())).collect(),
+        arms: arms.clone(),
+        period: None,
     }
 }

@@ -21,13 +21,15 @@ pub struct Point {
 pub struct Series {
     /// Least seconds from point to point.
     gap: u64,
-    of: Vec<(Metric, Vec<Point>)>,
+    /// By the number of the variant, and metric.
+    of: Vec<((u8, Metric), Vec<Point>)>,
 }
 
 impl Series {
-    /// The points of a guardrail.
-    pub fn of(&self, metric: &Metric) -> &[Point] {
-        self.of.iter().find(|(of, _)| of == metric).map_or(&[], |(_, points)| points)
+    /// The points of a variant's guardrail.
+    pub fn of(&self, variant: u8, metric: &Metric) -> &[Point] {
+        let is = |(number, of): &(u8, Metric)| *number == variant && of == metric;
+        self.of.iter().find(|(of, _)| is(of)).map_or(&[], |(_, points)| points)
     }
 
     /// Forgets everything.
@@ -36,16 +38,17 @@ impl Series {
     }
 
     /// One look more.
-    pub(super) fn add(&mut self, at: u64, judged: &[Judgement]) {
+    pub(super) fn add(&mut self, at: u64, judged: &[(u8, Judgement)]) {
         let newest = self.of.first().and_then(|(_, points)| points.last());
         if newest.is_some_and(|newest| at < newest.at.saturating_add(self.gap)) {
             return;
         }
-        for judgement in judged {
+        for (variant, judgement) in judged {
             let point = Point { at, harm: judgement.log_e_harm, safe: judgement.log_e_safe };
-            match self.of.iter_mut().find(|(metric, _)| *metric == judgement.metric) {
+            let of = (*variant, judgement.metric.clone());
+            match self.of.iter_mut().find(|(known, _)| *known == of) {
                 Some((_, points)) => points.push(point),
-                None => self.of.push((judgement.metric.clone(), vec![point])),
+                None => self.of.push((of, vec![point])),
             }
         }
         if self.of.iter().any(|(_, points)| points.len() > MOST) {

@@ -73,11 +73,11 @@ impl Control {
         }
         self.shared.evidence.count_begun(&self.shared.tallies);
         let view = self.changes.view();
+        let goes_on = |of: &str| view.live.get(of).is_some_and(|live| live.state != Running::Ended);
+        // Of what is over nothing is told any more, and what comes under its name is something new.
+        self.watch.told.lock().retain(|(_, of, _)| goes_on(of));
         let mut p_values = Vec::new();
-        for (experiment, live) in &view.live {
-            if live.state == Running::Ended {
-                continue;
-            }
+        for (experiment, live) in view.live.iter().filter(|(experiment, _)| goes_on(experiment)) {
             let Some((reached, numbers)) = self.shared.evidence.with_known(experiment, |known| {
                 let log_e = ratios(&known.evidence, &known.watched.guardrails);
                 (known.sample_ratio(log_e), Numbers::of(known))
@@ -122,15 +122,21 @@ impl Control {
     pub(super) async fn watch_observed(
         &self,
         experiment: &str,
-        (variant, revision): (&str, u64),
-        judged: &[Judgement],
+        ramp: &super::Told,
+        revision: u64,
+        judged: &[(u8, Judgement)],
     ) {
-        let breached = |judged: &&Judgement| {
+        let breached = |(_, judged): &&(u8, Judgement)| {
             judged.verdict == Verdict::Breached && judged.action == Action::Observe
         };
-        for judgement in judged.iter().filter(breached) {
-            let metric = judgement.metric.to_string();
-            let told = (Event::GuardrailBreached, experiment.to_owned(), metric.clone());
+        for (number, judgement) in judged.iter().filter(breached) {
+            let (variant, metric) = (ramp.name(*number), judgement.metric.to_string());
+            // Of several arms each is told.
+            let about = match ramp.arms.len() {
+                0 | 1 => metric.clone(),
+                _ => format!("{metric} of {variant}"),
+            };
+            let told = (Event::GuardrailBreached, experiment.to_owned(), about);
             if self.watch.told.lock().contains(&told) {
                 continue;
             }

@@ -1,7 +1,9 @@
 //! Decisions in words: for the history, logs and people.
 
 use policies::guardrail::Judgement;
-use policies::ramp::{Action, Decision, Phase, Reason};
+use policies::ramp::{Action, Phase, Reason};
+
+use super::Made;
 
 /// The word of an action, as the API and the metrics have it.
 pub fn action(action: Action) -> &'static str {
@@ -14,6 +16,7 @@ pub fn action(action: Action) -> &'static str {
         Action::Resume => "resume",
         Action::Pause => "pause",
         Action::Abort => "abort",
+        Action::Move => "move",
     }
 }
 
@@ -30,13 +33,18 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::Cleared => "cleared",
         Reason::NewBackend => "new_backend",
         Reason::ByHand => "by_hand",
+        Reason::Chances => "chances",
+        Reason::Epochs => "epochs",
     }
 }
 
 /// A decision as one clause, such as "canary goes to 5 %, since all required guardrails hold".
-pub fn decision(decision: &Decision, variant: &str) -> String {
+pub fn decision(made: &Made) -> String {
+    let Made { variant, decision, .. } = made;
     let share = decision.share.map_or_else(String::new, |share| format!("{} %", percent(share)));
     let what = match decision.action {
+        Action::Start if share.is_empty() => format!("bandit started: {}", shares(made)),
+        Action::Move => format!("shares move: {}", shares(made)),
         Action::Start => format!("ramp started: {variant} at {share}"),
         Action::Widen => format!("{variant} goes to {share}"),
         Action::Promote => format!("{variant} is promoted to {share}"),
@@ -58,14 +66,30 @@ pub fn decision(decision: &Decision, variant: &str) -> String {
         Reason::Held => "all required guardrails hold".to_owned(),
         Reason::TimePassed => match decision.from_phase {
             Phase::Verify => "the verification is over".to_owned(),
-            Phase::WarmUp | Phase::Step(_) => "warm-up is over".to_owned(),
+            Phase::WarmUp | Phase::Step(_) | Phase::Bandit => "warm-up is over".to_owned(),
         },
         Reason::Undecided => "the step is older than its patience".to_owned(),
         Reason::Cleared => "what held it is over".to_owned(),
         Reason::NewBackend => "the backend is another one".to_owned(),
+        Reason::Chances => format!("chances of being best are {}", chances(made)),
+        Reason::Epochs => "evidence is kept of so many revisions and no more".to_owned(),
         Reason::ByHand => return what,
     };
     format!("{what}, since {why}")
+}
+
+/// `canary 15 %, stable 85 %`.
+fn shares(made: &Made) -> String {
+    let each = made.arms.iter().zip(&made.decision.shares);
+    let each = each.map(|(name, share)| format!("{name} {} %", percent(*share)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// The same of chances.
+fn chances(made: &Made) -> String {
+    let each = made.arms.iter().zip(&made.decision.evidence.arms);
+    let each = each.filter_map(|(name, arm)| Some(format!("{name} {:.0} %", 100.0 * arm.chance?)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn percent(share: u16) -> f64 {

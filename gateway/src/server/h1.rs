@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Response;
@@ -21,12 +21,13 @@ use policies::framing::Marks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::body::ClientBody;
-use crate::request::{self, ResponseBody};
+use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
 use crate::server::h1::answer::{Answer, Step};
 use crate::server::h1::head::Names;
 use crate::server::h1::wire::{Asked, Next, Wire};
-use crate::server::http::{ClientStream, begin, caught, closed, internal_error};
+use crate::server::http::{ClientStream, begin, caught, closed};
+use crate::server::running::{Running, Task};
 use crate::telemetry::counters::Closed;
 use crate::worker::Worker;
 
@@ -118,22 +119,19 @@ async fn exchanges(worker: &Rc<Worker>, conn: &Rc<Conn>, wire: &Rc<RefCell<Wire>
             Next::Refused(why) => Err(why),
             Next::Head(count) => wire.borrow_mut().take_head(count, worker),
         };
-        let cx = begin(worker, conn);
-        // Boxed, so that an idle connection holds no room for a request; and made in place: nesting it
-        // in another future would move all of it once more.
-        let (request, asked): (Request, _) = match head {
+        let (task, asked) = match head {
             Ok((head, asked)) => {
                 let body = if wire.borrow().in_body() {
                     ClientBody::H1(RequestBody::new(wire))
                 } else {
                     ClientBody::None
                 };
-                (Box::pin(request::handle(cx, head, body)), asked)
+                (Task::Handle(head, body), asked)
             }
-            Err(why) => (Box::pin(request::refuse(cx, why)), Asked::nothing()),
+            Err(why) => (Task::Refuse(why), Asked::nothing()),
         };
-        let handling = Handling { worker, request };
-        let Some(response) = handled(handling, conn, wire).await else { return End::Failed };
+        let request = Running::begin(begin(worker, conn), task);
+        let Some(response) = handled(request, conn, wire).await else { return End::Failed };
         let upgraded = conn.upgrade.borrow().is_some();
         let mut answer = Answer::begin(worker, conn, &mut wire.borrow_mut(), response, asked);
         let step = std::future::poll_fn(|cx| answer.poll(cx, wire)).await;
@@ -149,26 +147,9 @@ async fn exchanges(worker: &Rc<Worker>, conn: &Rc<Conn>, wire: &Rc<RefCell<Wire>
     }
 }
 
-type Request = Pin<Box<dyn Future<Output = Response<ResponseBody>>>>;
-
-/// A request under way.
-struct Handling<'a> {
-    worker: &'a Worker,
-    request: Request,
-}
-
-impl Handling<'_> {
-    /// A panic ends this request alone, not the process (F27): its record writes itself while it
-    /// unwinds.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
-        caught(self.worker, || self.request.as_mut().poll(cx))
-            .map(|answer| answer.unwrap_or_else(internal_error))
-    }
-}
-
 /// What the request path answers; `None` if the client left meanwhile.
 async fn handled(
-    mut handling: Handling<'_>,
+    mut request: Running,
     conn: &Conn,
     wire: &RefCell<Wire>,
 ) -> Option<Response<ResponseBody>> {
@@ -176,7 +157,7 @@ async fn handled(
         if matches!(conn.kick.get(), Some(Kick::Stuck | Kick::Abuse)) {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(response) = handling.poll(cx) {
+        if let Poll::Ready(response) = Pin::new(&mut request).poll(cx) {
             return Poll::Ready(Some(response));
         }
         if wire.borrow_mut().has_left(cx) {

@@ -15,16 +15,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::backends::connect::Local;
 use crate::body::ClientBody;
-use crate::request::{self, ResponseBody};
+use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
 use crate::server::gather::Gather;
 use crate::server::h2_io::H2Io;
-use crate::server::http::{ClientStream, begin, caught, closed, internal_error};
+use crate::server::http::{ClientStream, begin, caught, closed};
+use crate::server::running::{Running, Task};
 use crate::telemetry::counters::Closed;
 use crate::worker::Worker;
 
-/// Calls the request path. The future is boxed, so that an idle connection holds a pointer and not
-/// room for a request.
+/// Calls the request path.
 #[derive(Debug)]
 struct Edge {
     worker: Rc<Worker>,
@@ -34,33 +34,23 @@ struct Edge {
 impl Service<Request<Incoming>> for Edge {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Guarded;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let cx = begin(&self.worker, &self.conn);
         let (head, body) = request.into_parts();
-        Guarded {
-            worker: Rc::clone(&self.worker),
-            // Made in place: nesting it in another future would move all of it once more.
-            handling: Box::pin(request::handle(cx, head, ClientBody::H2(body))),
-        }
+        let task = Task::Handle(head, ClientBody::H2(body));
+        Answering(Running::begin(begin(&self.worker, &self.conn), task))
     }
 }
 
-/// A request under way. A panic ends it alone, not the process (F27): its record writes itself while
-/// it unwinds.
-struct Guarded {
-    worker: Rc<Worker>,
-    handling: Pin<Box<dyn Future<Output = Response<ResponseBody>>>>,
-}
+/// A request under way, which never fails.
+struct Answering(Running);
 
-impl Future for Guarded {
+impl Future for Answering {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        caught(&this.worker, || this.handling.as_mut().poll(task))
-            .map(|answer| Ok(answer.unwrap_or_else(internal_error)))
+        Pin::new(&mut self.get_mut().0).poll(task).map(Ok)
     }
 }
 

@@ -4,10 +4,9 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::Response;
 use tokio_rustls::server::TlsStream;
 
-use crate::request::{Cx, ResponseBody};
+use crate::request::Cx;
 use crate::server::conn::{Conn, Kick};
 use crate::server::socket::ClientSocket;
 use crate::telemetry::counters::{Closed, bump};
@@ -26,17 +25,6 @@ pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Cx {
         conn.wake();
     }
     Cx { worker: Rc::clone(worker), conn: Rc::clone(conn), snapshot }
-}
-
-/// What a client gets whose request ended in a panic (F27).
-pub fn internal_error() -> Response<ResponseBody> {
-    let text = b"{\"error\":{\"type\":\"internal\",\"message\":\"an error inside the gateway\"}}";
-    let mut response =
-        Response::new(ResponseBody::Own(Some(bytes::Bytes::from_static(text)), None));
-    *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-    let value = http::HeaderValue::from_static("internal");
-    response.headers_mut().insert(&crate::snapshot::names::ERROR, value);
-    response
 }
 
 /// What `poll` gives, or `None` if it panicked, which is counted.

@@ -166,11 +166,12 @@ pub fn drained(is_draining: bool, by: &str) {
 pub fn ramp_decided(
     experiment: &str,
     ramp: &crate::control::Ramp,
-    decision: &policies::ramp::Decision,
+    made: &crate::control::Made,
     (action, reason): (&str, &str),
     share: Option<f64>,
     words: &str,
 ) {
+    let decision = &made.decision;
     let first = decision.evidence.guardrails.first();
     let bad = action == "roll_back" || action == "hold";
     event(
@@ -178,7 +179,7 @@ pub fn ramp_decided(
         "weir.ramp.decided",
         &[
             ("experiment", json!(experiment)),
-            ("variant", json!(ramp.told.variant)),
+            ("variant", json!(made.variant)),
             ("number", json!(ramp.number)),
             ("decision", json!(action)),
             ("reason", json!(reason)),

@@ -60,6 +60,7 @@ fn kind(event: Event) -> Option<(&'static str, bool)> {
     Some(match event {
         Event::RampStart => ("WeirRampStarted", false),
         Event::RampWiden => ("WeirRampWidened", false),
+        Event::RampMove => ("WeirRampMoved", false),
         Event::RampHold => (HOLDING, true),
         Event::RampPause => ("WeirRampPaused", false),
         Event::RampResume => ("WeirRampResumed", false),
@@ -81,7 +82,11 @@ fn kind(event: Event) -> Option<(&'static str, bool)> {
 fn ends(event: Event) -> &'static [&'static str] {
     match event {
         Event::RampStart => &[HOLDING, ROLLED_BACK, BREACHED],
-        Event::RampWiden | Event::RampPause | Event::RampResume | Event::RampRollBack => &[HOLDING],
+        Event::RampWiden
+        | Event::RampMove
+        | Event::RampPause
+        | Event::RampResume
+        | Event::RampRollBack => &[HOLDING],
         Event::RampPromote | Event::RampAbort => &[HOLDING, BREACHED],
         Event::SampleRatioCleared => &[MISMATCH],
         // Somebody has dealt with it.

@@ -166,13 +166,70 @@ fn became(webhook: &Webhook, message: &Message, answer: &Answer, now: i64, rando
     if now.saturating_sub(message.at) >= micros(webhook.give_up_after) {
         return Tried::Dead { at: now, why };
     }
-    let due = now.saturating_add(micros(wait(message.tries + 1, random)));
+    let asked = if let Answer::NotNow(_, Some(after)) = answer { *after } else { Duration::ZERO };
+    let asked = asked.min(LONGEST);
+    let due = now.saturating_add(micros(wait(message.tries + 1, random).max(asked)));
     Tried::Again { due, refused: matches!(answer, Answer::Refused(_)), why }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_becomes_of_a_message_follows_from_the_answer_and_its_age() {
+        let webhook = Webhook {
+            name: "ops".into(),
+            url: crate::config::plan::WebhookUrl {
+                endpoint: crate::config::plan::Endpoint {
+                    scheme: crate::config::plan::Scheme::Http,
+                    host: "a".into(),
+                    port: 80,
+                },
+                authority: http::HeaderValue::from_static("a"),
+                target: http::uri::PathAndQuery::from_static("/"),
+            },
+            events: Default::default(),
+            secrets: Vec::new(),
+            takes_alerts: false,
+            labels: Vec::new(),
+            credential: None,
+            tls: None,
+            allow_private: false,
+            timeout: Duration::from_secs(1),
+            give_up_after: Duration::from_secs(60),
+        };
+        let message = Message {
+            audit: 1,
+            event: super::super::Event::RampHold,
+            body: "{}".into(),
+            is_alerts: false,
+            at: 0,
+            tries: 0,
+            due: 0,
+            refused: false,
+            why: None,
+        };
+        let of = |status: u16, after: Option<u64>| {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            Answer::NotNow(status, after.map(Duration::from_secs))
+        };
+        let due = |answer: &Answer, now| match became(&webhook, &message, answer, now, 0.0) {
+            Tried::Again { due, refused, .. } => Some((due - now, refused)),
+            Tried::Delivered | Tried::Dead { .. } => None,
+        };
+        let second = 1_000_000;
+        assert_eq!(due(&of(503, None), second), Some((second, false)));
+        assert_eq!(due(&of(429, Some(30)), second), Some((30 * second, false)), "as it asks");
+        assert_eq!(due(&of(429, Some(86_400)), second), Some((300 * second, false)));
+        let refused = Answer::Refused(http::StatusCode::BAD_REQUEST);
+        assert_eq!(due(&refused, second), Some((second, true)));
+        assert_eq!(due(&of(503, None), 59 * second), Some((second, false)));
+        let old = became(&webhook, &message, &of(503, None), 60 * second, 0.0);
+        assert_eq!(old, Tried::Dead { at: 60 * second, why: "answered 503".into() });
+        let taken = Answer::Taken(http::StatusCode::ACCEPTED);
+        assert_eq!(became(&webhook, &message, &taken, 90 * second, 0.0), Tried::Delivered);
+    }
 
     #[test]
     fn waits_double_up_to_five_minutes_and_chance_takes_off_a_half_at_most() {

@@ -38,6 +38,7 @@ events! {
     RampRollBack = "ramp.roll_back" "A ramp took all traffic from its variant.",
     RampPromote = "ramp.promote" "A ramp gave its variant all traffic.",
     RampAbort = "ramp.abort" "Somebody ended a ramp: no traffic to its variant.",
+    RampMove = "ramp.move" "A bandit gave more traffic to whoever is likelier to be the best.",
     GuardrailBreached = "guardrail.breached" "The evidence shows that a variant is worse than a guardrail allows.",
     SampleRatioMismatch = "sample_ratio.mismatch" "Units do not arrive in the shares that were dealt.",
     SampleRatioCleared = "sample_ratio.cleared" "The counts in which units did not arrive as dealt are no longer part of the evidence.",
@@ -126,7 +127,7 @@ mod tests {
             events.add(pattern).then(|| events.names())
         };
         assert_eq!(of("ramp.hold"), Some(vec!["ramp.hold"]));
-        assert_eq!(of("ramp.*").map(|names| names.len()), Some(8));
+        assert_eq!(of("ramp.*").map(|names| names.len()), Some(9));
         assert_eq!(
             of("sample_ratio.*"),
             Some(vec!["sample_ratio.mismatch", "sample_ratio.cleared"])

@@ -33,8 +33,9 @@ pub enum Answer {
     Taken(StatusCode),
     /// The receiver does not want this very message (4xx but for 408, 425 and 429).
     Refused(StatusCode),
-    /// It takes nothing now: 5xx, 408, 425, 429; or it sends us elsewhere (3xx).
-    NotNow(StatusCode),
+    /// It takes nothing now: 5xx, 408, 425, 429; or it sends us elsewhere (3xx). And for how long, if
+    /// it says so.
+    NotNow(StatusCode, Option<Duration>),
     /// There is no answer within the webhook's timeout.
     Late(Duration),
     /// Nobody was there, or nobody we may talk to.
@@ -52,7 +53,7 @@ impl Answer {
     pub fn result(&self) -> usize {
         match self {
             Self::Taken(_) => 0,
-            Self::Refused(status) | Self::NotNow(status) => match status.as_u16() {
+            Self::Refused(status) | Self::NotNow(status, _) => match status.as_u16() {
                 300..=399 => 1,
                 400..=499 => 2,
                 _ => 3,
@@ -65,7 +66,7 @@ impl Answer {
     /// The status, if there was an answer.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Taken(status) | Self::Refused(status) | Self::NotNow(status) => Some(*status),
+            Self::Taken(status) | Self::Refused(status) | Self::NotNow(status, _) => Some(*status),
             Self::Late(_) | Self::Unreachable(_) => None,
         }
     }
@@ -74,11 +75,11 @@ impl Answer {
     pub fn why(&self) -> String {
         match self {
             Self::Taken(status) | Self::Refused(status) => format!("answered {}", status.as_u16()),
-            Self::NotNow(status) if status.is_redirection() => format!(
+            Self::NotNow(status, _) if status.is_redirection() => format!(
                 "answered {}: redirects are not followed, `url` must be the last address",
                 status.as_u16()
             ),
-            Self::NotNow(status) => format!("answered {}", status.as_u16()),
+            Self::NotNow(status, _) => format!("answered {}", status.as_u16()),
             Self::Late(timeout) => format!("no answer within {}", show_duration(*timeout)),
             Self::Unreachable(why) => why.clone(),
         }
@@ -91,19 +92,25 @@ pub async fn post(webhook: &Webhook, id: &str, body: Bytes, now: i64) -> Answer 
     match tried {
         Err(_) => Answer::Late(webhook.timeout),
         Ok(Err(why)) => Answer::Unreachable(why),
-        Ok(Ok(status)) if status.is_success() => Answer::Taken(status),
-        Ok(Ok(status)) => {
+        Ok(Ok((status, _))) if status.is_success() => Answer::Taken(status),
+        Ok(Ok((status, after))) => {
             let is_later = matches!(status.as_u16(), 408 | 425 | 429);
             if status.is_client_error() && !is_later {
                 Answer::Refused(status)
             } else {
-                Answer::NotNow(status)
+                Answer::NotNow(status, after)
             }
         }
     }
 }
 
-async fn ask(webhook: &Webhook, id: &str, body: Bytes, now: i64) -> Result<StatusCode, String> {
+/// The status, and how long the receiver asks us to wait.
+async fn ask(
+    webhook: &Webhook,
+    id: &str,
+    body: Bytes,
+    now: i64,
+) -> Result<(StatusCode, Option<Duration>), String> {
     let request = request(webhook, id, body, now)?;
     let stream = connected(webhook).await?;
     let broken = |error: hyper::Error| events::chain(&error);
@@ -124,7 +131,11 @@ async fn ask(webhook: &Webhook, id: &str, body: Bytes, now: i64) -> Result<Statu
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
         },
     };
-    answered.map(|answered| answered.status()).map_err(broken)
+    let answered = answered.map_err(broken)?;
+    // The other form, a date, is hardly used where rates are limited.
+    let seconds = answered.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+    let after = seconds.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+    Ok((answered.status(), after))
 }
 
 /// The message as it is sent.

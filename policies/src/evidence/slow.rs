@@ -198,6 +198,11 @@ impl SlowTally {
         }
     }
 
+    /// Above control's own mark or not, with the spread over groups; `None` below 50 of them.
+    pub(crate) fn above_mark(&self) -> Option<Arm> {
+        self.arm(None)
+    }
+
     /// The count (`None`: above control's own mark) as 0 and 1 of sticky units, on its way to a
     /// mean.
     fn arm(&self, at: Option<usize>) -> Option<Arm> {

@@ -7,6 +7,8 @@ use super::{Fault, HeadLimits, octets};
 /// Most bytes a Content-Length may have: as many nines still fit into a `u64`.
 const LENGTH_DIGITS: usize = 19;
 
+const CRLF: &[u8] = b"\r\n";
+
 /// What the field lines of one message said so far, and how many more are allowed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fields {
@@ -71,6 +73,16 @@ impl Fields {
         mut marks: Option<&mut Vec<FieldMark>>,
     ) -> Result<bool, Fault> {
         loop {
+            if line.is_fresh()
+                && let Some(length) = self.plain(line.start(), bytes, marks.as_deref_mut())?
+            {
+                line.pass(length);
+                if length == CRLF.len() {
+                    return Ok(true);
+                }
+                self.first = false;
+                continue;
+            }
             let start = line.start();
             let Some(content) = line.next(bytes, self.bytes_left, Fault::HeadTooLarge)? else {
                 return Ok(false);
@@ -78,7 +90,7 @@ impl Fields {
             if content.is_empty() {
                 return Ok(true);
             }
-            self.bytes_left = self.bytes_left.saturating_sub(content.len() + b"\r\n".len());
+            self.bytes_left = self.bytes_left.saturating_sub(content.len() + CRLF.len());
             self.fields_left = self.fields_left.checked_sub(1).ok_or(Fault::TooManyFields)?;
             match self.field(content) {
                 Ok(name) => {
@@ -92,8 +104,49 @@ impl Fields {
         }
     }
 
-    /// The length of the name.
+    /// The line at `start` in one pass, if it is of the ordinary kind: whole, within the limits, without
+    /// tabs, and beyond doubt. The bytes it has, its CRLF included; two are the empty line. Whatever else
+    /// it may be is for [`Self::read`] to say, which looks at each line more than once.
     #[inline]
+    fn plain(
+        &mut self,
+        start: usize,
+        bytes: &[u8],
+        marks: Option<&mut Vec<FieldMark>>,
+    ) -> Result<Option<usize>, Fault> {
+        let rest = bytes.get(start..).unwrap_or_default();
+        let colon = octets::token_len(rest);
+        if colon == 0 {
+            let ends = rest.starts_with(CRLF) && self.bytes_left >= CRLF.len();
+            return Ok(ends.then_some(CRLF.len()));
+        }
+        let (Some(b':'), Some(name), Some(after)) =
+            (rest.get(colon), rest.get(..colon), rest.get(colon + 1..))
+        else {
+            return Ok(None);
+        };
+        let text = octets::text_len(after);
+        let length = colon + 1 + text + CRLF.len();
+        let (Some(value), Some(CRLF)) = (after.get(..text), after.get(text..text + CRLF.len()))
+        else {
+            return Ok(None);
+        };
+        if length > self.bytes_left || self.fields_left == 0 {
+            return Ok(None);
+        }
+        self.bytes_left -= length;
+        self.fields_left -= 1;
+        let begin = octets::trim_start(value);
+        let value = octets::trim(begin);
+        self.known(name, value)?;
+        if let Some(marks) = marks {
+            let at = start + colon + 1 + text - begin.len();
+            marks.push(FieldMark { name: start..start + colon, value: at..at + value.len() });
+        }
+        Ok(Some(length))
+    }
+
+    /// The length of the name.
     fn field(&mut self, line: &[u8]) -> Result<usize, Fault> {
         let (name, rest) = line.split_at(octets::token_len(line));
         let [b':', value @ ..] = rest else { return Err(name_fault(line, rest, self.first)) };
@@ -103,33 +156,37 @@ impl Fields {
         if !octets::is_text(value) {
             return Err(Fault::ControlByte);
         }
+        self.known(name, octets::trim(value))?;
+        Ok(name.len())
+    }
+
+    /// Takes note of a field that says something about the message or its connection.
+    ///
+    /// * `value`: without the whitespace around it.
+    #[inline]
+    fn known(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         match name.len() {
-            2 if name.eq_ignore_ascii_case(b"te") => {
+            2 if is(name, b"te") => {
                 self.takes_trailers |= self.asks() && says(value, b"trailers");
             }
-            4 if name.eq_ignore_ascii_case(b"host") => self.host()?,
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                let value = octets::trim(value);
+            4 if is(name, b"host") => self.host()?,
+            6 if is(name, b"expect") => {
                 self.expects_continue |=
                     self.asks() && self.http11 && value.eq_ignore_ascii_case(b"100-continue");
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+            7 if is(name, b"upgrade") => {
                 // HTTP/1.0 knows no upgrades, and its Upgrade is to be ignored.
                 self.upgrade |= self.http11 && !self.trailers;
             }
-            10 if name.eq_ignore_ascii_case(b"connection") && !self.trailers => {
+            10 if is(name, b"connection") && !self.trailers => {
                 self.close |= says(value, b"close");
                 self.keep_alive |= says(value, b"keep-alive");
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.length(octets::trim(value))?;
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.encoding(octets::trim(value))?;
-            }
+            14 if is(name, b"content-length") => self.length(value)?,
+            17 if is(name, b"transfer-encoding") => self.encoding(value)?,
             _ => {}
         }
-        Ok(name.len())
+        Ok(())
     }
 
     /// Whether the lines are the head of a request.
@@ -186,6 +243,12 @@ impl Fields {
         self.chunked = true;
         Ok(())
     }
+}
+
+/// Whether `name` is `lower` in whatever case. Most are written like that.
+#[inline]
+fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    name == lower || name.eq_ignore_ascii_case(lower)
 }
 
 /// Whether the comma list `value` has `word` in it, in whatever case.

@@ -16,6 +16,19 @@ impl Line {
         self.start
     }
 
+    /// Whether nothing of the line that begins here was looked at.
+    #[inline]
+    pub(super) fn is_fresh(self) -> bool {
+        self.searched == self.start
+    }
+
+    /// A line of `length` bytes has been read without [`Self::next`].
+    #[inline]
+    pub(super) fn pass(&mut self, length: usize) {
+        self.start += length;
+        self.searched = self.start;
+    }
+
     /// The next line without its CRLF, or `None` until all of it is there.
     ///
     /// * `budget`: most bytes the line may have, its CRLF included.

@@ -12,6 +12,17 @@ const TOKEN: [bool; 256] = {
     table
 };
 
+/// The bytes of a target in its usual form: visible, and with a place in a path or query.
+const TARGET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x21_u8;
+    while byte < 0x7f {
+        table[byte as usize] = !matches!(byte, b'#' | b'<' | b'>' | b'"' | b'`');
+        byte += 1;
+    }
+    table
+};
+
 /// `byte` in each of eight places.
 const fn eight(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
@@ -27,6 +38,12 @@ const fn any_below(word: u64, bound: u8) -> u64 {
 #[inline]
 pub(super) fn token_len(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(bytes.len())
+}
+
+/// How many bytes at the beginning belong to a target in its usual form.
+#[inline]
+pub(super) fn target_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| !TARGET[usize::from(byte)]).unwrap_or(bytes.len())
 }
 
 /// Whether a request target may consist of `bytes`: visible ASCII only.
@@ -53,6 +70,22 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     });
     // A tab is below 0x20 too; values with tabs are rare enough to be looked at twice.
     suspect == 0 || bytes.iter().all(is_text_byte)
+}
+
+/// How many bytes at the beginning are text other than tabs: a field line ends at the first that is not.
+#[inline]
+pub(super) fn text_len(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (number, word) in words.iter().enumerate() {
+        // The lowest byte that is found is one, whatever a borrow makes of those above it.
+        let word = u64::from_le_bytes(*word);
+        let odd = any_below(word, 0x20) | any_below(word ^ eight(0x7f), 1);
+        if odd != 0 {
+            return number * 8 + odd.trailing_zeros() as usize / 8;
+        }
+    }
+    let odd = rest.iter().position(u8::is_ascii_control);
+    bytes.len() - rest.len() + odd.unwrap_or(rest.len())
 }
 
 #[inline]

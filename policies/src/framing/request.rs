@@ -250,6 +250,13 @@ impl RequestFraming {
     fn head(&mut self, bytes: &[u8], mut marks: Option<&mut Marks>) -> Result<usize, Fault> {
         while self.phase == Phase::RequestLine {
             let start = self.line.start();
+            if self.line.is_fresh()
+                && let Some((method, target, http11)) = self.plain(start, bytes)
+            {
+                self.line.pass(method + 1 + target + VERSION.len() + b"\r\n".len());
+                self.begin_fields(start, method, target, http11, marks.as_deref_mut());
+                break;
+            }
             let budget = self.limits.target_bytes.saturating_add(BESIDE_TARGET_BYTES);
             let Some(line) = self.line.next(bytes, budget, Fault::TargetTooLong)? else {
                 let start = self.line.start();
@@ -265,14 +272,8 @@ impl RequestFraming {
             }
             let (method, http11) = request_line(line, self.limits.target_bytes)
                 .map_err(|fault| sharpen(line, fault))?;
-            self.http11 = http11;
-            if let Some(marks) = &mut marks {
-                marks.clear();
-                marks.method = start..start + method;
-                marks.target = start + method + 1..start + line.len() - VERSION.len();
-            }
-            self.fields = Fields::of_request(&self.limits, self.http11);
-            self.phase = Phase::Fields;
+            let target = line.len() - method - 1 - VERSION.len();
+            self.begin_fields(start, method, target, http11, marks.as_deref_mut());
         }
         let marks = marks.map(|marks| &mut marks.fields);
         if !self.fields.read(&mut self.line, bytes, marks)? {
@@ -291,6 +292,42 @@ impl RequestFraming {
             self.end_message();
         }
         Ok(count)
+    }
+
+    /// The request line at `start` in one pass, if it is of the ordinary kind: whole, within its limits,
+    /// with a path for a target. The bytes of its method and of its target, and whether it says HTTP/1.1.
+    #[inline]
+    fn plain(&self, start: usize, bytes: &[u8]) -> Option<(usize, usize, bool)> {
+        let rest = bytes.get(start..)?;
+        let method = octets::token_len(rest);
+        let [b' ', after @ ..] = rest.get(method..)? else { return None };
+        let target = octets::target_len(after);
+        let http11 = match after.get(target..)? {
+            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b'\r', b'\n', ..] => true,
+            [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', b'\r', b'\n', ..] => false,
+            _ => return None,
+        };
+        let fits = target <= self.limits.target_bytes
+            && method + 1 + VERSION.len() + b"\r\n".len() <= BESIDE_TARGET_BYTES;
+        (method > 0 && after.first() == Some(&b'/') && fits).then_some((method, target, http11))
+    }
+
+    fn begin_fields(
+        &mut self,
+        start: usize,
+        method: usize,
+        target: usize,
+        http11: bool,
+        marks: Option<&mut Marks>,
+    ) {
+        self.http11 = http11;
+        if let Some(marks) = marks {
+            marks.clear();
+            marks.method = start..start + method;
+            marks.target = start + method + 1..start + method + 1 + target;
+        }
+        self.fields = Fields::of_request(&self.limits, http11);
+        self.phase = Phase::Fields;
     }
 
     fn end_message(&mut self) {

@@ -145,10 +145,12 @@ fn names_and_explanations_are_distinct_and_lower_case() {
 
 #[test]
 fn every_byte_is_judged_alike_wherever_it_stands_in_a_word() {
-    use super::octets::{is_text, is_visible, token_len};
+    use super::octets::{is_text, is_visible, target_len, text_len, token_len};
     for byte in 0..=u8::MAX {
         let text = byte == b'\t' || byte >= 0x20 && byte != 0x7f;
         let visible = (0x21..=0x7e).contains(&byte);
+        let plain = byte >= 0x20 && byte != 0x7f;
+        let target = visible && !b"#<>\"`".contains(&byte);
         let token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         for len in 1..20 {
             for at in 0..len {
@@ -159,6 +161,8 @@ fn every_byte_is_judged_alike_wherever_it_stands_in_a_word() {
                     assert_eq!(is_text(&bytes), text, "{byte:#x} at {at} of {len}");
                     assert_eq!(is_visible(&bytes), visible, "{byte:#x} at {at} of {len}");
                     assert_eq!(token_len(&bytes), if token { len } else { at });
+                    assert_eq!(text_len(&bytes), if plain { len } else { at }, "{byte:#x} at {at}");
+                    assert_eq!(target_len(&bytes), if target { len } else { at });
                 }
                 let mut tabs = vec![b'\t'; len];
                 tabs[at] = byte;

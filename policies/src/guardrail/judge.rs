@@ -70,12 +70,21 @@ pub struct Thresholds {
 pub struct Tables {
     tables: Vec<Table>,
     slow: SlowMemo,
+    arms: Vec<Tables>,
 }
 
 /// More hypotheses than a ramp's step has: beyond that the oldest goes.
 const MOST_TABLES: usize = 12;
 
 impl Tables {
+    /// Those of one pair among several that are judged together, such as the arms of a bandit.
+    pub fn of_arm(&mut self, arm: usize) -> &mut Self {
+        if self.arms.len() <= arm {
+            self.arms.resize_with(arm + 1, Self::default);
+        }
+        &mut self.arms[arm]
+    }
+
     fn log_e(&mut self, epochs: &[Epoch], against: Against) -> f64 {
         let known = self.tables.iter().position(|table| table.against() == against);
         let at = known.unwrap_or_else(|| {

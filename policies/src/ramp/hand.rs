@@ -1,7 +1,7 @@
 //! An operator's hand on a ramp. Each gives the new state and the decision to store with it.
 
 use super::look::ALL;
-use super::{Action, Decision, Reason, Settings, Situation, State, Status};
+use super::{Action, Decision, Reason, Settings, Situation, State, Status, bandit};
 
 /// Why a ramp does not do what it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum Refused {
         /// When it may.
         until: u64,
     },
+    /// A bandit with several arms left.
+    #[error("several variants take part: say which is promoted")]
+    WhichArm,
     /// It runs: there is nothing to begin again.
     #[error("the ramp is not over yet")]
     NotOver,
@@ -51,6 +54,12 @@ pub fn restart(state: &State, at: &Situation, settings: &Settings, afresh: bool)
     let mut next = State { rollbacks: state.rollbacks, ..State::first(at, settings) };
     if !fresh {
         next.reached.clone_from(&state.reached);
+        if next.arms.len() == state.arms.len() {
+            next.memory = state.memory.clone();
+            for (arm, before) in next.arms.iter_mut().zip(&state.arms) {
+                arm.reached.clone_from(&before.reached);
+            }
+        }
         next.sample_ratio = state.sample_ratio;
         next.mismatch_accepted = state.mismatch_accepted;
         // Exposures so far are none of the new beginning; the first look cuts this to what there is.
@@ -62,9 +71,7 @@ pub fn restart(state: &State, at: &Situation, settings: &Settings, afresh: bool)
 }
 
 fn begin(state: &State, at: &Situation, settings: &Settings, fresh: bool) -> Decision {
-    let share = Some(settings.share(state.phase));
-    let bare = Decision::bare(state, at, settings, Reason::ByHand, share);
-    Decision { action: Action::Start, fresh, ..bare }
+    Decision { fresh, ..Decision::start(state, at, settings, Reason::ByHand) }
 }
 
 /// Freezes the share. Judging goes on, and a breach still rolls back.
@@ -96,18 +103,46 @@ pub fn resume(state: &State, at: &Situation, settings: &Settings) -> Done {
 
 /// Ends the ramp: no traffic to `T`.
 pub fn abort(state: &State, at: &Situation, settings: &Settings) -> Done {
-    if state.is_over() {
-        return Err(Refused::Over);
-    }
-    Ok(change(state, at, settings, Status::Aborted, (Action::Abort, Some(0))))
+    ended(state, at, settings, Status::Aborted, (Action::Abort, 0), None)
 }
 
-/// Ends the ramp: all traffic to `T`, whatever the evidence says.
+/// Ends the ramp: all traffic to `T`, whatever the evidence says. Of a bandit to the arm that is
+/// left.
 pub fn promote(state: &State, at: &Situation, settings: &Settings) -> Done {
+    if settings.bandit.is_none() {
+        return ended(state, at, settings, Status::Promoted, (Action::Promote, ALL), None);
+    }
+    // Control is the last of them.
+    let arms = state.arms.iter().take(state.arms.len().saturating_sub(1)).enumerate();
+    let mut left = arms.filter(|(_, arm)| !arm.is_out);
+    match (left.next(), left.next()) {
+        (Some((arm, _)), None) => promote_arm(state, at, settings, arm),
+        _ if state.is_over() => Err(Refused::Over),
+        _ => Err(Refused::WhichArm),
+    }
+}
+
+/// Ends a bandit: all traffic to one arm, whatever the evidence says.
+pub fn promote_arm(state: &State, at: &Situation, settings: &Settings, arm: usize) -> Done {
+    ended(state, at, settings, Status::Promoted, (Action::Promote, ALL), Some(arm))
+}
+
+fn ended(
+    state: &State,
+    at: &Situation,
+    settings: &Settings,
+    status: Status,
+    (action, share): (Action, u16),
+    arm: Option<usize>,
+) -> Done {
     if state.is_over() {
         return Err(Refused::Over);
     }
-    Ok(change(state, at, settings, Status::Promoted, (Action::Promote, Some(ALL))))
+    let (next, decision) = change(state, at, settings, status, (action, Some(share)));
+    if settings.bandit.is_none() {
+        return Ok((next, decision));
+    }
+    Ok((next, Decision { arm, shares: bandit::all_to(at, arm), ..decision }))
 }
 
 fn change(

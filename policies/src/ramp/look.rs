@@ -1,11 +1,12 @@
 //! One look at a ramp.
 
+use super::bandit::{self, ArmEvidence, ArmState, Memory};
 use super::{
     Action, Decision, DecisionEvidence, EpochCounts, OnUndecided, Phase, Reason, Settings,
     Situation, State, Status, Step,
 };
 use crate::evidence::{Evidence, Marks, Slowness, UnitKind};
-use crate::guardrail::{self, Judgement, Tables};
+use crate::guardrail::{self, Guardrail, Judgement, Tables};
 use crate::statistics::{Verdict, sample_ratio};
 
 /// From look to look a step's clock counts at most so many seconds.
@@ -26,7 +27,10 @@ pub fn marks_due(
     }
     let margins = settings.latency_margins();
     let control = settings.compared_with();
-    guardrail::marks_due(evidence, at.revision, control, &settings.guardrails, &margins)
+    let mut guardrails = settings.guardrails.clone();
+    // What a bandit compares by needs marks too.
+    guardrails.extend(settings.bandit.as_ref().map(|bandit| Guardrail::new(bandit.metric.clone())));
+    guardrail::marks_due(evidence, at.revision, control, &guardrails, &margins)
 }
 
 /// Looks once: where the ramp stands now, and what is to be done.
@@ -43,6 +47,9 @@ pub fn look(
     if state.is_over() {
         return begin_again(state, at, settings);
     }
+    if let Some(bandit) = &settings.bandit {
+        return bandit::look(state, at, evidence, (settings, bandit), tables);
+    }
     let mut next = state.clone();
     adopt(&mut next, at, evidence, settings);
     tick(&mut next, at, evidence, settings);
@@ -53,15 +60,40 @@ pub fn look(
     (look.next, decision)
 }
 
-/// Every guardrail as it stands now, in the order of the settings, without deciding anything: what a
-/// page shows between decisions.
-pub fn judgements(
+/// What a page shows between decisions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Every guardrail as it stands now, in the order of the settings; of a bandit arm by arm. With
+    /// the number of the variant that is judged.
+    pub judged: Vec<(u8, Judgement)>,
+    /// A bandit's arms, and control, last.
+    pub arms: Vec<ArmEvidence>,
+    /// A bandit's period in force, in seconds.
+    pub period: Option<u64>,
+}
+
+/// How everything stands now, without deciding anything.
+pub fn seen(
     state: &State,
+    at: &Situation,
     evidence: &Evidence,
     settings: &Settings,
     tables: &mut Tables,
-) -> Vec<Judgement> {
-    judge(&mut state.clone(), evidence, settings, tables)
+) -> Seen {
+    let mut state = state.clone();
+    let Some(bandit) = &settings.bandit else {
+        let judged = judge(&mut state, evidence, settings, tables);
+        let of_treated = judged.into_iter().map(|judgement| (settings.treated, judgement));
+        return Seen { judged: of_treated.collect(), ..Seen::default() };
+    };
+    let judged = bandit::judge(&mut state, evidence, settings, tables);
+    let each = bandit.arms.iter().zip(&judged);
+    let each = each.flat_map(|(arm, all)| all.iter().map(|judgement| (*arm, judgement.clone())));
+    Seen {
+        judged: each.collect(),
+        arms: bandit::known(&state, at, evidence, (settings, bandit), judged),
+        period: Some(bandit.period_in_force(evidence)),
+    }
 }
 
 /// A rolled-back ramp begins again by itself once it has cooled down and another backend is there.
@@ -71,12 +103,8 @@ fn begin_again(state: &State, at: &Situation, settings: &Settings) -> (State, Op
         return (state.clone(), None);
     }
     let next = State { rollbacks: state.rollbacks, ..State::first(at, settings) };
-    let share = Some(settings.share(next.phase));
-    let decision = Decision {
-        action: Action::Start,
-        fresh: true,
-        ..Decision::bare(state, at, settings, Reason::NewBackend, share)
-    };
+    let start = Decision::start(&next, at, settings, Reason::NewBackend);
+    let decision = Decision { fresh: true, from_phase: state.phase, ..start };
     (next, Some(decision))
 }
 
@@ -98,7 +126,7 @@ fn adopt(state: &mut State, at: &Situation, evidence: &Evidence, settings: &Sett
 }
 
 /// The step's clock: it runs while control has exposures.
-fn tick(state: &mut State, at: &Situation, evidence: &Evidence, settings: &Settings) {
+pub(super) fn tick(state: &mut State, at: &Situation, evidence: &Evidence, settings: &Settings) {
     let seen = evidence.exposures(settings.compared_with());
     if seen > state.control_seen {
         state.control_at = at.now;
@@ -127,7 +155,7 @@ fn judge(
     let step = match state.phase {
         Phase::WarmUp => settings.steps.first(),
         Phase::Step(at) => settings.steps.get(at),
-        Phase::Verify => settings.steps.last(),
+        Phase::Verify | Phase::Bandit => settings.steps.last(),
     };
     state.reached.resize(settings.guardrails.len(), Default::default());
     let (treated, control) = (settings.treated, settings.compared_with());
@@ -142,7 +170,11 @@ fn judge(
 }
 
 /// Assigned, served, feedback: does each arrive as it was dealt?
-fn sample_ratios(state: &mut State, evidence: &Evidence, settings: &Settings) -> [f64; 3] {
+pub(super) fn sample_ratios(
+    state: &mut State,
+    evidence: &Evidence,
+    settings: &Settings,
+) -> [f64; 3] {
     let metric = settings.guardrails.iter().find_map(|guardrail| guardrail.metric.feedback());
     let now = ratios(evidence, metric);
     for (reached, log_e) in state.sample_ratio.iter_mut().zip(now) {
@@ -212,7 +244,7 @@ fn answered(evidence: &Evidence, revision: u64, variant: u8, metric: Option<&str
 
 /// Whether `T` gets nothing although much was dealt to it: over everything, and where requests are
 /// the unit also in the newest epoch alone.
-fn no_traffic(evidence: &Evidence, treated: u8) -> bool {
+pub(super) fn no_traffic(evidence: &Evidence, treated: u8) -> bool {
     let epochs = || evidence.epochs().iter();
     let of = |revision: u64, share: f64, shares: &[u16]| {
         let all = (0..=u8::MAX).zip(shares).map(|(variant, _)| variant);
@@ -243,6 +275,23 @@ fn no_traffic(evidence: &Evidence, treated: u8) -> bool {
     }
 }
 
+/// Whether this ends it. A cold variant is slow: nothing is frozen in warm-up, but marks of a former
+/// epoch may be.
+pub(super) fn rolls_back(judgement: &Judgement, is_cold: bool) -> bool {
+    judgement.verdict == Verdict::Breached
+        && judgement.action == guardrail::Action::RollBack
+        && !(is_cold && judgement.metric.slowness().is_some())
+}
+
+/// What must become clear first, if something must.
+pub(super) fn unclear(state: &State, at: &Situation) -> Option<Reason> {
+    let mismatch = state.sample_ratio.iter().any(|each| each.mismatch(sample_ratio::ALPHA));
+    if mismatch && !state.mismatch_accepted {
+        return Some(Reason::SampleRatio);
+    }
+    at.drifted.then_some(Reason::Drift)
+}
+
 struct Look<'a> {
     next: State,
     at: &'a Situation,
@@ -255,7 +304,8 @@ struct Look<'a> {
 impl Look<'_> {
     /// The rows, in their order.
     fn decide(&mut self) -> Option<Decision> {
-        if let Some(at) = self.judged.iter().position(|judgement| self.rolls_back(judgement)) {
+        let is_cold = self.next.phase == Phase::WarmUp;
+        if let Some(at) = self.judged.iter().position(|judgement| rolls_back(judgement, is_cold)) {
             // The one that decided first.
             self.judged[..=at].rotate_right(1);
             return Some(self.roll_back(Reason::Breached, 1));
@@ -266,7 +316,7 @@ impl Look<'_> {
         if self.next.status == Status::Paused {
             return None;
         }
-        if let Some(reason) = self.unclear() {
+        if let Some(reason) = unclear(&self.next, self.at) {
             return self.hold(reason, 3);
         }
         if matches!(self.next.holding, Some(Reason::SampleRatio | Reason::Drift)) {
@@ -279,7 +329,7 @@ impl Look<'_> {
         }
         match self.next.phase {
             Phase::WarmUp | Phase::Verify => return Some(self.go_on(Reason::TimePassed, 5)),
-            Phase::Step(_) => {}
+            Phase::Step(_) | Phase::Bandit => {}
         }
         if self.all_held() && !self.is_novel() {
             return Some(self.go_on(Reason::Held, 5));
@@ -292,23 +342,6 @@ impl Look<'_> {
             OnUndecided::Promote => Some(self.go_on(Reason::Undecided, 6)),
             OnUndecided::RollBack => Some(self.roll_back(Reason::Undecided, 6)),
         }
-    }
-
-    fn rolls_back(&self, judgement: &Judgement) -> bool {
-        // A cold variant is slow; nothing is frozen in warm-up, but marks of a former epoch may be.
-        let is_cold = self.next.phase == Phase::WarmUp && judgement.metric.slowness().is_some();
-        judgement.verdict == Verdict::Breached
-            && judgement.action == guardrail::Action::RollBack
-            && !is_cold
-    }
-
-    fn unclear(&self) -> Option<Reason> {
-        let reached = &self.next.sample_ratio;
-        let mismatch = reached.iter().any(|each| each.mismatch(sample_ratio::ALPHA));
-        if mismatch && !self.next.mismatch_accepted {
-            return Some(Reason::SampleRatio);
-        }
-        self.at.drifted.then_some(Reason::Drift)
     }
 
     fn step_exposures(&self) -> u64 {
@@ -327,6 +360,8 @@ impl Look<'_> {
                 step.map_or((0, 0), |step| (step.min_time, step.min_exposures))
             }
             Phase::Verify => self.settings.verify().map_or((0, 0), |verify| (verify.min_time, 0)),
+            // It has no steps: never due.
+            Phase::Bandit => (u64::MAX, 0),
         };
         self.next.step_seconds >= time && self.step_exposures() >= exposures
     }
@@ -364,7 +399,7 @@ impl Look<'_> {
             Phase::WarmUp => Some(Phase::Step(0)),
             Phase::Step(at) if at + 1 < steps => Some(Phase::Step(at + 1)),
             Phase::Step(_) => self.settings.verify().map(|_| Phase::Verify),
-            Phase::Verify => None,
+            Phase::Verify | Phase::Bandit => None,
         };
         let (action, share) = match phase {
             // A share that somebody raised by hand is never lowered by going on.
@@ -383,7 +418,9 @@ impl Look<'_> {
 
     fn roll_back(&mut self, reason: Reason, row: u8) -> Decision {
         let decision = self.decision(Action::RollBack, reason, row, Some(0));
-        self.next.cool(self.at.now, self.settings);
+        self.next.cool_down(self.at.now, self.settings);
+        self.next.status = Status::RolledBack;
+        self.next.holding = None;
         decision
     }
 
@@ -400,6 +437,7 @@ impl Look<'_> {
                 epochs: EpochCounts::of(self.evidence, treated, control),
                 step_seconds: self.next.step_seconds,
                 step_exposures: self.step_exposures(),
+                arms: Vec::new(),
             },
             ..Decision::bare(&self.next, self.at, settings, reason, share)
         }
@@ -407,6 +445,21 @@ impl Look<'_> {
 }
 
 impl Decision {
+    /// The beginning of a ramp that stands as `state` says.
+    pub(super) fn start(
+        state: &State,
+        at: &Situation,
+        settings: &Settings,
+        reason: Reason,
+    ) -> Self {
+        let (share, shares) = match &settings.bandit {
+            None => (Some(settings.share(state.phase)), Vec::new()),
+            Some(bandit) => (None, bandit::opening(at, bandit)),
+        };
+        let bare = Self::bare(state, at, settings, reason, share);
+        Self { action: Action::Start, shares, ..bare }
+    }
+
     /// Without numbers; `action` is to be set.
     pub(super) fn bare(
         state: &State,
@@ -426,6 +479,8 @@ impl Decision {
             share,
             // An equal control ends with the comparison.
             control_share: cell.map(|share| if share > ALL / 2 { 0 } else { share }),
+            shares: Vec::new(),
+            arm: None,
             fresh: false,
             evidence: DecisionEvidence::default(),
         }
@@ -439,6 +494,7 @@ impl Settings {
             Phase::WarmUp => self.warm_up.map(|warm_up| warm_up.share),
             Phase::Step(at) => self.steps.get(at).map(|step| step.share),
             Phase::Verify => self.verify().map(|verify| verify.share),
+            Phase::Bandit => None,
         }
         .unwrap_or(0)
     }
@@ -447,7 +503,9 @@ impl Settings {
 impl State {
     /// The beginning, now.
     pub(super) fn first(at: &Situation, settings: &Settings) -> Self {
-        let phase = if settings.warm_up.is_some() { Phase::WarmUp } else { Phase::Step(0) };
+        let first = if settings.bandit.is_some() { Phase::Bandit } else { Phase::Step(0) };
+        let phase = if settings.warm_up.is_some() { Phase::WarmUp } else { first };
+        let arms = settings.bandit.as_ref().map_or(0, |bandit| bandit.arms.len() + 1);
         Self {
             status: Status::Running,
             phase,
@@ -464,6 +522,8 @@ impl State {
             reached: vec![Default::default(); settings.guardrails.len()],
             sample_ratio: Default::default(),
             mismatch_accepted: false,
+            arms: vec![ArmState::default(); arms],
+            memory: Memory::default(),
             rollbacks: 0,
             cool_until: None,
         }
@@ -482,13 +542,11 @@ impl State {
         self.exposures_before = evidence.exposures(settings.treated);
     }
 
-    /// Rolled back: the cool-down begins, twice as long as the last one.
-    pub(super) fn cool(&mut self, now: u64, settings: &Settings) {
+    /// Something was rolled back: the cool-down begins, twice as long as the last one.
+    pub(super) fn cool_down(&mut self, now: u64, settings: &Settings) {
         let doubled = 1_u64.checked_shl(self.rollbacks).unwrap_or(u64::MAX);
         let cool_down = settings.cool_down.saturating_mul(doubled).min(settings.most_cool_down);
         self.rollbacks = self.rollbacks.saturating_add(1);
         self.cool_until = Some(now.saturating_add(cool_down));
-        self.status = Status::RolledBack;
-        self.holding = None;
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bandit::Bandit;
 use crate::guardrail::{Alphas, Guardrail, Metric};
 
 /// A share of everything, in basis points.
@@ -90,6 +91,8 @@ pub struct Settings {
     /// place: started at the same time, so that cold caches and age of machines cancel out. It costs
     /// power, and leaves no room for `verify`, which is left out.
     pub control_cell: Option<u8>,
+    /// Shares that follow what is known, in place of steps.
+    pub bandit: Option<Bandit>,
     /// The beginning; `None` for none.
     pub warm_up: Option<WarmUp>,
     /// The steps; at least one, their shares rising.
@@ -131,6 +134,7 @@ impl Default for Settings {
             treated: 1,
             control: 0,
             control_cell: None,
+            bandit: None,
             warm_up: Some(WarmUp::default()),
             steps: vec![
                 step(100, 5, 500, [2.0, 0.02, 1.0, 1.0]),
@@ -193,6 +197,14 @@ pub enum SettingsFault {
     /// A chance of error that is none.
     #[error("alpha_rollback must be above 0 and below 0.5")]
     Alpha,
+    /// Something that a bandit cannot be told.
+    #[error("{field}: must be {must}")]
+    Bandit {
+        /// Which member.
+        field: &'static str,
+        /// What it must be.
+        must: String,
+    },
     /// Judged against itself.
     #[error("treated, control and control_cell must be different variants")]
     SameVariant,
@@ -253,6 +265,9 @@ impl Settings {
         {
             faults.push(SettingsFault::SameVariant);
         }
+        if let Some(bandit) = &self.bandit {
+            faults.extend(bandit.problems(self));
+        }
         faults
     }
 
@@ -268,7 +283,8 @@ impl Settings {
 
     /// Chances of error of each guardrail.
     pub fn alphas(&self) -> Alphas {
-        Alphas::shared(self.alpha_rollback, &self.guardrails, self.judged_variants)
+        let arms = self.bandit.as_ref().map_or(1, |bandit| bandit.arms.len());
+        Alphas::shared(self.alpha_rollback, &self.guardrails, self.judged_variants.max(arms))
     }
 
     /// Every slowdown that a step may ask about: marks are frozen with all of them.

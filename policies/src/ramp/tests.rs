@@ -19,7 +19,14 @@ const START: u64 = 1_800_000_000;
 impl Scene {
     fn new(settings: Settings) -> Self {
         assert_eq!(settings.problems(), []);
-        let at = Situation { now: START, revision: 4, share: 0, backend: 1, drifted: false };
+        let at = Situation {
+            now: START,
+            revision: 4,
+            share: 0,
+            arms: vec![],
+            backend: 1,
+            drifted: false,
+        };
         let (state, decision) = start(&at, &settings);
         assert_eq!((decision.action, decision.fresh), (Action::Start, true));
         let evidence = Evidence::new(UnitKind::Request);
@@ -492,7 +499,8 @@ fn an_aborted_ramp_that_begins_again_continues_its_evidence_and_counts_anew() {
 fn an_equal_control_gets_what_the_variant_gets_and_is_what_it_is_judged_against() {
     let settings = Settings { control_cell: Some(2), ..quick() };
     assert_eq!(settings.problems(), []);
-    let at = Situation { now: START, revision: 1, share: 0, backend: 1, drifted: false };
+    let at =
+        Situation { now: START, revision: 1, share: 0, arms: vec![], backend: 1, drifted: false };
     let (mut state, decision) = start(&at, &settings);
     assert_eq!((decision.share, decision.control_share), (Some(100), Some(100)));
     let mut evidence = Evidence::new(UnitKind::Request);

@@ -44,7 +44,11 @@ pub struct Posterior {
 impl Posterior {
     /// From `k` events in `n` exposures: `m = (k+1)/(n+2)`, `s2 = m*(1-m)/(n+3)`.
     pub fn of_events(k: u64, n: u64) -> Self {
-        let (k, n) = (k.min(n) as f64, n as f64);
+        Self::of_rate(k.min(n) as f64, n as f64)
+    }
+
+    /// The same where some count for a part only.
+    pub fn of_rate(k: f64, n: f64) -> Self {
         let mean = (k + 1.0) / (n + 2.0);
         Self { mean, variance: mean * (1.0 - mean) / (n + 3.0) }
     }
@@ -56,7 +60,8 @@ impl Posterior {
     }
 }
 
-/// Whether an arm has been seen often enough for shares to move.
+/// Whether an arm has been seen often enough for shares to move. `events` are those it had, or those
+/// it was to have at everybody's rate if that is more.
 pub fn is_enough(exposures: u64, events: u64) -> bool {
     exposures >= LEAST_EXPOSURES && events >= LEAST_EVENTS
 }
@@ -108,11 +113,12 @@ fn below(gap: f64, spread: f64) -> f64 {
 /// The shares that the chances call for: an additive floor, which keeps order and spacing, and at
 /// least 10 % for control. They add up to 1.
 ///
-/// `control` is the place of control among the arms.
-pub fn shares(chances: &[f64], control: usize) -> Vec<f64> {
+/// `control` is the place of control among the arms; `floor` is what every arm gets, a fraction,
+/// usually [`FLOOR`].
+pub fn shares(chances: &[f64], control: usize, floor: f64) -> Vec<f64> {
     let arms = chances.len() as f64;
-    // More than twenty arms would have nothing left to share out.
-    let floor = FLOOR.min(0.5 / arms);
+    // So many arms that there is nothing left to share out.
+    let floor = floor.min(0.5 / arms);
     let mut shares: Vec<f64> =
         chances.iter().map(|chance| floor + (1.0 - arms * floor) * chance).collect();
     let least = CONTROL_FLOOR.max(floor);
@@ -151,7 +157,7 @@ mod tests {
         assert!(lower[0] < 1e-6 && lower[1] > 1.0 - 1e-6, "{lower:?}");
         let higher = chances_of_being_best(&arms, Better::Higher);
         assert!(higher[0] > 1.0 - 1e-6);
-        assert!(shares(&lower, 0)[1] > shares(&lower, 0)[0]);
+        assert!(shares(&lower, 0, FLOOR)[1] > shares(&lower, 0, FLOOR)[0]);
     }
 
     #[test]
@@ -203,7 +209,7 @@ mod tests {
             prop_assume!(sum > 0.0);
             let chances: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
             let control = control.index(chances.len());
-            let shares = shares(&chances, control);
+            let shares = shares(&chances, control, FLOOR);
             prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
             prop_assert!(shares[control] >= CONTROL_FLOOR - 1e-9);
             let floor = FLOOR.min(0.5 / chances.len() as f64);

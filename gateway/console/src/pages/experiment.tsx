@@ -6,7 +6,7 @@ import type { Experiment, List, Ramp, Results, Revision, Route, Shadow } from ".
 import { EVERYTHING, frame, watch } from "../live";
 import { useResource } from "../resource";
 import { Dialog } from "../parts/floating";
-import { Time, Trouble, UndoIcon, Waiting } from "../parts/marks";
+import { Note, Time, Trouble, UndoIcon, Waiting } from "../parts/marks";
 import { listed, perSecond, said } from "../words/numbers";
 import { Latency } from "./experiment/latency";
 import { LiveCharts } from "./experiment/live";
@@ -112,6 +112,7 @@ export function ExperimentPage({ name }: { name: string }) {
   return (
     <>
       <Head of={of} route={route} backend={backend} revisions={revisions} />
+      {of.set_aside && <div class="needs"><Note kind="wait"><p><b>Set aside: it does not fit the file any more, and takes no traffic.</b> {of.set_aside}.</p></Note></div>}
       <Split of={of} revisions={revisions} backend={backend} />
       <LiveCharts name={of.name} names={order} dealt={dealt(of, revisions)} />
       {results.data ? <Verdicts of={of} results={results.data} /> : results.error ? <section class="sec"><Trouble what="Results" message={results.error.message} /></section> : <section class="sec"><Waiting what="results" /></section>}

@@ -1,10 +1,18 @@
 // Every experiment, one a row.
-import { enc, variantOrder } from "../api";
+import { useState } from "preact/hooks";
+import { enc, may, variantOrder } from "../api";
 import type { Experiment, List } from "../api";
 import { useResource } from "../resource";
 import { Bar, Scroll, Time, Trouble, Waiting, parts } from "../parts/marks";
 import { Now } from "../parts/live";
+import { NewExperiment } from "./experiments/new";
 import { counted, perSecond } from "../words/numbers";
+
+function Offer() {
+  const [open, setOpen] = useState(false);
+  if (!may("experiment:edit")) return null;
+  return open ? <NewExperiment onClose={() => setOpen(false)} /> : <p class="lead"><button class="btn" type="button" onClick={() => setOpen(true)}>New experiment…</button></p>;
+}
 
 export function Experiments() {
   const held = useResource<List<Experiment>>("/experiments").value;
@@ -16,6 +24,7 @@ export function Experiments() {
       <>
         <h1>No experiment yet</h1>
         <p class="q lead">Every route is served by its backend. An experiment puts a second model beside it and starts at 0 %, so making one changes nothing.</p>
+        <Offer />
         <pre class="code">{`[experiments.int8]
 route = "chat"
 unit = ["header:x-user-id", "key"]
@@ -23,7 +32,7 @@ control = "stable"
 [experiments.int8.variants]
 stable = { backend = "llama-8b", weight = 100 }
 canary = { backend = "llama-8b-int8", weight = 0 }`}</pre>
-        <p class="s qq">In the configuration file; the gateway reads it again by itself.</p>
+        <p class="s qq">Or in the configuration file; the gateway reads it again by itself.</p>
       </>
     );
   }
@@ -31,6 +40,7 @@ canary = { backend = "llama-8b-int8", weight = 0 }`}</pre>
   return (
     <>
       <div class="spread base"><h1>{counted(items.length, "experiment")}</h1><span class="s qq">{running} running</span></div>
+      <Offer />
       <Scroll label="Experiments">
       <table class="rows">
         <thead>

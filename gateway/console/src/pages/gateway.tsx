@@ -1,9 +1,9 @@
 // The gateway itself: which one, what it was told, whether its store and its accounts are in order.
+import { useMemo } from "preact/hooks";
 import { useResource } from "../resource";
 import { Note, Tick, Time, Trouble, VerdictMark, Waiting } from "../parts/marks";
 import { Now } from "../parts/live";
 import { bytes, grouped, perSecond, percent, said } from "../words/numbers";
-import { now } from "../live";
 import { duration } from "../words/times";
 
 interface Status {
@@ -21,6 +21,7 @@ interface Status {
 export function Gateway() {
   const held = useResource<Status>("/status", 2).value;
   const of = held.data;
+  const since = useMemo(() => (of ? Math.round(Date.now() / 1000 - of.uptime_seconds) : 0), [of]);
   if (!of) return <><h1>Gateway</h1>{held.error ? <Trouble what="The status" message={held.error.message} /> : <Waiting what="the status" />}</>;
   const { recording, store, config } = of;
   const modes: Record<string, string> = { sync: "a row is on stable storage before the last byte of its answer", group: "a row is on stable storage within 50 ms", async: "a row is on stable storage soon", off: "no rows are stored; counts stay exact" };
@@ -44,7 +45,7 @@ export function Gateway() {
             <dt>read</dt><dd><Time at={config.loaded_at} /></dd>
             <dt>edge</dt><dd class="mono">{of.edge}</dd>
             <dt>admin</dt><dd class="mono">{of.admin}</dd>
-            <dt>since</dt><dd><Time exact at={Math.round(now.value - of.uptime_seconds)} /></dd>
+            <dt>since</dt><dd><Time exact at={since} /></dd>
           </dl>
           {config.notices.length > 0 && <ul class="notices s q">{config.notices.map((notice) => <li key={notice}>{notice}</li>)}</ul>}
         </section>

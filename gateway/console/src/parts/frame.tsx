@@ -1,7 +1,7 @@
 // What stands around every page: the places, whether what is shown is live, and who is signed in.
 import { useSignalEffect } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call, may, me } from "../api";
 import { frame, link, now, paused, setPaused, tryNow } from "../live";
 import { path } from "../router";
@@ -121,11 +121,13 @@ interface Version {
 
 function Footer() {
   const status = useResource<Version>("/status").value.data;
+  // Worked out when it was read: what was said then about a duration is old by now.
+  const since = useMemo(() => (status ? Math.round(Date.now() / 1000 - status.uptime_seconds) : 0), [status]);
   const who = me.value;
   return (
     <footer class="foot">
       {status && <span>Weir {status.version}</span>}
-      {status && <span>edge at {status.edge}, serving since <Time exact at={Math.round(Date.now() / 1000 - status.uptime_seconds)} /></span>}
+      {status && <span>edge at {status.edge}, serving since <Time exact at={since} /></span>}
       <span>times are local ({zone(now.value)})</span>
       {who && (
         <span class="right">

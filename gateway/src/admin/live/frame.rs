@@ -242,7 +242,7 @@ fn experiments(
             variant: ramp.told.variant.clone(),
             state: status_word(ramp.state.status),
             step: ramp.told.step(ramp.state.phase),
-            steps: ramp.told.settings.steps.len(),
+            steps: ramp.told.steps(),
             share: ramp.told.share(live),
         });
         let now = ExperimentNow {

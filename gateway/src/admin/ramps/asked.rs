@@ -10,8 +10,10 @@ use crate::admin::error::ApiError;
 use crate::config::{parse_duration, plan};
 use crate::control::Start;
 
+mod bandit;
+
 /// Members of the request.
-const MEMBERS: [&str; 15] = [
+const MEMBERS: [&str; 22] = [
     "variant",
     "control_cell",
     "warm_up",
@@ -27,7 +29,17 @@ const MEMBERS: [&str; 15] = [
     "reason",
     "most_cool_down",
     "judged_variants",
+    "mode",
+    "arms",
+    "metric",
+    "better",
+    "period",
+    "floor",
+    "decay",
 ];
+/// What only a ramp with steps can be told.
+const OF_STEPS: [&str; 6] =
+    ["steps", "verify", "on_undecided", "patience", "novelty", "control_cell"];
 /// Most steps, and most guardrails.
 const MOST: usize = 32;
 
@@ -53,6 +65,16 @@ impl Faults {
     }
 }
 
+/// What was asked for.
+pub(super) struct Asked {
+    /// What the ramp is told.
+    pub(super) told: Start,
+    /// Why.
+    pub(super) because: Option<String>,
+    /// What whoever asks should know.
+    pub(super) notes: Vec<String>,
+}
+
 /// What a ramp of `experiment` is told, and why it is started.
 ///
 /// # Errors
@@ -60,7 +82,8 @@ impl Faults {
 pub(super) fn told(
     object: &Value,
     experiment: &plan::Experiment,
-) -> Result<(Start, Option<String>), ApiError> {
+    feedback: &plan::Feedback,
+) -> Result<Asked, ApiError> {
     let Some(object) = object.as_object() else {
         return Err(ApiError::invalid("the body must be an object; `{}` takes every default"));
     };
@@ -74,7 +97,23 @@ pub(super) fn told(
     {
         faults.add("control_cell", no_variant(cell, &names));
     }
-    let variant = treated(object, &control, cell.as_deref(), &names, &mut faults);
+    let is_bandit = match text(object, "mode", &mut faults).as_deref() {
+        None | Some("steps") => false,
+        Some("bandit") => true,
+        Some(_) => {
+            faults.add("mode", "must be \"steps\" or \"bandit\"");
+            false
+        }
+    };
+    let arms = match is_bandit {
+        true => bandit::arms(object, &control, &names, &mut faults),
+        false => Vec::new(),
+    };
+    let variant = match arms.first() {
+        Some(first) => first.clone(),
+        None if is_bandit => String::new(),
+        None => treated(object, &control, cell.as_deref(), &names, &mut faults),
+    };
     let place = |name: &str| {
         let at = names.iter().position(|known| *known == name).unwrap_or(0);
         u8::try_from(at).unwrap_or(u8::MAX)
@@ -87,6 +126,20 @@ pub(super) fn told(
         ..Settings::default()
     };
     read(object, &mut settings, &mut faults);
+    let mut notes = Vec::new();
+    let (others, whose): (&[&str], _) = match is_bandit {
+        true => (&OF_STEPS, "is for ramps with steps; a bandit has none"),
+        false => (&bandit::MEMBERS, "is for bandits: add \"mode\": \"bandit\""),
+    };
+    for name in others.iter().filter(|name| object.get(**name).is_some_and(|it| !it.is_null())) {
+        faults.add(*name, whose);
+    }
+    if is_bandit {
+        let numbers = arms.iter().map(|arm| place(arm)).collect();
+        settings.bandit = Some(bandit::settings(object, numbers, &mut faults));
+        let sticky = bandit::Sticky { experiment, feedback };
+        notes.extend(sticky.note(settings.bandit.as_ref(), &mut faults));
+    }
     if faults.0.is_empty() {
         for fault in settings.problems() {
             faults.add(field(&fault, &settings), fault.to_string());
@@ -102,7 +155,8 @@ pub(super) fn told(
     };
     let reason = text(object, "reason", &mut faults);
     faults.told()?;
-    Ok((Start { variant, control, control_cell: cell, settings, afresh }, reason))
+    let told = Start { variant, control, control_cell: cell, arms, settings, afresh };
+    Ok(Asked { told, because: reason, notes })
 }
 
 /// Everything that is optional and has a default.
@@ -279,6 +333,7 @@ fn field(fault: &SettingsFault, settings: &Settings) -> String {
         SettingsFault::Margin { step } => format!("steps[{}]", step - 1),
         SettingsFault::Alpha => "alpha_rollback".to_owned(),
         SettingsFault::SameVariant => "control_cell".to_owned(),
+        SettingsFault::Bandit { field, .. } => (*field).to_owned(),
     }
 }
 

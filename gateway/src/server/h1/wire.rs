@@ -232,6 +232,11 @@ impl Wire {
     /// More bytes; false at the end of the client's side.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(false)) };
+        let (socket, session) = stream.get_ref();
+        if session.wants_read() && socket.0.poll_read_ready(cx).is_pending() {
+            // Nothing is decrypted, and nothing has come: the way through TLS would find the same.
+            return Poll::Pending;
+        }
         let mut stream = Pin::new(stream);
         let fresh = ready!(stream.as_mut().poll_fill_buf(cx))?;
         let count = fresh.len();

@@ -6,7 +6,6 @@ CREATE TABLE outbox (
     webhook TEXT NOT NULL,       -- its name in the configuration
     audit INTEGER NOT NULL,      -- number of the entry: they are told in this order
     event TEXT NOT NULL,
-    body TEXT NOT NULL,          -- JSON: the event, or a list of alerts
     is_alerts INTEGER NOT NULL,  -- 1: a list of alerts
     at INTEGER NOT NULL,         -- of the entry, microseconds since 1970
     tries INTEGER NOT NULL,      -- that failed
@@ -14,6 +13,7 @@ CREATE TABLE outbox (
     refused INTEGER NOT NULL,    -- 1: the receiver refused this very message, so others do not wait for it
     why TEXT,                    -- what the last try met
     dead_at INTEGER,             -- when it was given up; NULL: it is still to be told
+    body TEXT NOT NULL,          -- JSON: the event, or a list of alerts; last, since most looks leave it out
     PRIMARY KEY (webhook, audit, event)
 ) STRICT, WITHOUT ROWID;
 

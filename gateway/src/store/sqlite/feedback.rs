@@ -16,7 +16,7 @@ const INSERT: &str = "INSERT INTO feedback (
 
 const OF_REQUEST: &str =
     "SELECT metric, key_id, id, kind, number, text, segment, received, eligible
-    FROM feedback WHERE request_id = ?1 ORDER BY received, metric, key_id, id LIMIT ?2";
+    FROM feedback WHERE request_id = ?1 ORDER BY metric, key_id, id LIMIT ?2";
 
 /// The oldest, up to the last of ?2 rows; of one request all or none.
 const DELETE_OLDEST: &str = "DELETE FROM feedback WHERE request_id < ?1 AND request_id <= (
@@ -62,7 +62,7 @@ pub(super) fn add(
     Ok(added)
 }
 
-/// What was said of one request, oldest first.
+/// What was said of one request, by metric.
 pub(super) fn of(connection: &Connection, id: [u8; 16], limit: u32) -> Result<Vec<Value>, Fault> {
     let mut statement = connection.prepare_cached(OF_REQUEST)?;
     let mut rows = statement.query(params![&id[..], limit])?;

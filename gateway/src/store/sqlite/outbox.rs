@@ -146,24 +146,35 @@ fn bury(transaction: &Transaction<'_>, webhook: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+const COUNTS: &str = "SELECT count(*) FILTER (WHERE dead_at IS NULL),
+        min(at) FILTER (WHERE dead_at IS NULL), count(dead_at)
+    FROM outbox WHERE webhook = ?1";
+
+/// The first that need not wait for its own time.
+pub(super) const FIRST: &str =
+    "SELECT audit, event, body, is_alerts, at, tries, due, refused, why FROM outbox
+    WHERE webhook = ?1 AND dead_at IS NULL AND (refused = 0 OR due <= ?2)
+    ORDER BY audit, event LIMIT 1";
+
+/// Of those that do, the one whose time comes first.
+const SOONEST: &str =
+    "SELECT audit, event, body, is_alerts, at, tries, due, refused, why FROM outbox
+    WHERE webhook = ?1 AND (audit, event) = (
+        SELECT audit, event FROM outbox WHERE webhook = ?1 AND dead_at IS NULL
+        ORDER BY due, audit, event LIMIT 1)";
+
 /// How it stands with one webhook. Messages come in the order of their entries, but one that the
 /// receiver refused waits for its own time while others pass it.
 pub(super) fn look(connection: &Connection, webhook: &str, now: i64) -> Result<Outbox, Fault> {
-    let (pending, oldest) = connection
-        .prepare_cached(
-            "SELECT count(*), min(at) FROM outbox WHERE webhook = ?1 AND dead_at IS NULL",
-        )?
-        .query_row([webhook], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let dead = connection
-        .prepare_cached("SELECT count(*) FROM outbox WHERE webhook = ?1 AND dead_at IS NOT NULL")?
-        .query_row([webhook], |row| row.get(0))?;
-    let mut statement = connection.prepare_cached(
-        "SELECT audit, event, body, is_alerts, at, tries, due, refused, why FROM outbox
-         WHERE webhook = ?1 AND dead_at IS NULL
-         ORDER BY refused AND due > ?2, CASE WHEN refused AND due > ?2 THEN due END, audit, event
-         LIMIT 1",
-    )?;
-    let next = statement.query(params![webhook, now])?.next()?.map(read).transpose()?;
+    let (pending, oldest, dead) = connection
+        .prepare_cached(COUNTS)?
+        .query_row([webhook], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut first = connection.prepare_cached(FIRST)?;
+    let mut next = first.query(params![webhook, now])?.next()?.map(read).transpose()?;
+    if next.is_none() && pending > 0 {
+        let mut soonest = connection.prepare_cached(SOONEST)?;
+        next = soonest.query([webhook])?.next()?.map(read).transpose()?;
+    }
     Ok(Outbox { next, pending: count(pending), oldest, dead: count(dead) })
 }
 

@@ -1,5 +1,6 @@
 //! What is damaged or is no store: refused, and left as it is.
 
+use super::super::open::{CONTROL_TABLES, FULL_CHECK_BYTES, look_over};
 use super::*;
 
 /// The file, and what lies beside it.

@@ -1,5 +1,6 @@
 //! Making a store, and opening one that is there.
 
+use super::super::open::APPLICATION_ID;
 use super::*;
 
 #[test]

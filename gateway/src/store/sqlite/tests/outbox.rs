@@ -158,3 +158,17 @@ fn what_lasts_is_told_when_it_begins_and_when_it_ends_and_only_then() {
     store.forget_messages(&["stops".into()], &[]).unwrap();
     assert_eq!(store.lasting().unwrap(), []);
 }
+
+/// What waits may be many, and each is looked for by itself.
+#[test]
+fn the_next_message_is_found_without_sorting_what_waits() {
+    let Opened { folder: _folder, store } = open();
+    let sql = format!("EXPLAIN QUERY PLAN {}", crate::store::sqlite::outbox::FIRST);
+    let mut plan = store.connection.prepare(&sql).unwrap();
+    let lines: Vec<String> = plan
+        .query_map(params!["a", 5], |row| row.get("detail"))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(lines.iter().all(|line| line.contains("USING PRIMARY KEY")), "{lines:?}");
+}

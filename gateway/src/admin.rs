@@ -2,7 +2,7 @@
 //!
 //! It runs on the control runtime, never on a worker, and shares nothing with the edge but atomics
 //! and snapshots: it can stall without a request noticing. Every operation but health, version and
-//! metrics needs a credential, and names its permission in one table ([`operations::OPERATIONS`]).
+//! metrics needs a credential, and names its permission in one table ([`operations::all`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use policies::api_key::credential_of;
 use super::Context;
 use super::error::{ApiError, no_such_method};
 use super::listener::Peer;
-use super::operations::OPERATIONS;
+use super::operations;
 use super::session::{self, InSession};
 use crate::clock;
 use crate::ids::RequestId;
@@ -79,8 +79,7 @@ async fn checked(
         &Method::HEAD => Method::GET,
         other => other.clone(),
     };
-    let operation = OPERATIONS
-        .iter()
+    let operation = operations::all()
         .find(|each| each.method == method.as_str() && each.path == matched.as_str());
     let needs = match operation.map(|operation| operation.needs) {
         Some(None) => return next.run(request).await,

@@ -343,7 +343,7 @@ pub struct Shadow {
     /// The same.
     p99: Option<f64>,
     /// What its answers are beside what clients got.
-    #[schemars(with = "super::openapi::answers::ComparisonInShort")]
+    #[schemars(with = "super::openapi::answers::comparison::ComparisonInShort")]
     comparison: Value,
 }
 

@@ -138,7 +138,9 @@ fn change(entry: &Value) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => "–".to_owned(),
-        other => words::cut(&other.to_string(), 40).into_owned(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            words::cut(&value.to_string(), 40).into_owned()
+        }
     };
     let parts: Vec<String> = members
         .iter()

@@ -135,9 +135,17 @@ async fn what_schemathesis_makes_up_is_answered_as_the_document_says() {
     let gateway = lived().await;
     let newest = gateway.get("/requests?limit=1").await;
     let mut env = told(&gateway);
+    let keys = gateway.get("/keys").await;
+    let keys = keys["items"].as_array().unwrap();
+    let spare = keys.iter().find(|key| key["role"] == "viewer").unwrap();
+    env.push(("WEIR_SPARE_KEY", spare["id"].as_str().unwrap().to_owned()));
     env.push(("WEIR_REQUEST", newest["items"][0]["request_id"].as_str().unwrap().to_owned()));
     let config = root().join("tests/real/schemathesis.toml").display().to_string();
-    let document = format!("http://{}/api/v1/openapi.json", gateway.admin);
+    // Reading it takes a credential, so schemathesis gets it as a file.
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("openapi.json").display().to_string();
+    std::fs::write(&document, gateway.get("/openapi.json").await.to_string()).unwrap();
+    let url = format!("http://{}", gateway.admin);
     let program = program("schemathesis");
     let words = [
         &*program,
@@ -145,6 +153,8 @@ async fn what_schemathesis_makes_up_is_answered_as_the_document_says() {
         &*config,
         "run",
         &*document,
+        "--url",
+        &*url,
         "--phases",
         "examples,coverage,fuzzing",
         "--max-examples",
@@ -170,7 +180,7 @@ async fn what_schemathesis_makes_up_is_answered_as_the_document_says() {
     let end: Vec<&str> = ran.out.lines().rev().take(120).collect();
     let end: Vec<&str> = end.into_iter().rev().collect();
     assert!(ran.ok, "{}\n{}", end.join("\n"), ran.err);
-    // It is the same gateway, and it is well.
+    // It is the same gateway, it is well, and the key still works with which all that was asked.
     let status = gateway.get("/status").await;
     assert_eq!(status["recording"]["pending"], 0);
     let verdict = gateway.get("/audit/verify").await;

@@ -95,19 +95,25 @@ impl From<AuditEntry> for Entry {
     }
 }
 
-/// `GET /audit`, newest first.
+/// `GET /audit`, newest first. Whoever reads it does not find this reading in what it reads: the newest
+/// entry is what was done last.
 pub async fn list(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
     Query(page): Query<Page>,
 ) -> Result<Json<List<Entry>>, ApiError> {
+    let entries = entries(&context, page).await?;
+    context.reads.note(&context, &who, "audit.read", "audit", EVERY_MINUTE).await;
+    Ok(Json(entries))
+}
+
+async fn entries(context: &Context, page: Page) -> Result<List<Entry>, ApiError> {
     let since = match page.since.as_deref() {
         None => None,
         Some(text) => Some(moment(text).ok_or_else(|| {
             ApiError::invalid("`since` is not understood; give a duration such as 2h, or a time")
         })?),
     };
-    context.reads.note(&context, &who, "audit.read", "audit", EVERY_MINUTE).await;
     let limit = page.limit.unwrap_or(100).clamp(1, 1_000);
     let wanted = |row: &AuditRow| {
         page.actor.as_ref().is_none_or(|actor| row.actor == *actor)
@@ -123,22 +129,22 @@ pub async fn list(
         let is_last = entries.len() < step as usize;
         for entry in entries {
             if since.is_some_and(|since| entry.row.at < since) {
-                return Ok(Json(List { items: found, next: None }));
+                return Ok(List { items: found, next: None });
             }
             cursor = Some(entry.id);
             if wanted(&entry.row) {
                 found.push(entry.into());
                 if found.len() >= limit as usize {
                     let next = cursor.filter(|id| *id > 1).map(|id| id.to_string());
-                    return Ok(Json(List { items: found, next }));
+                    return Ok(List { items: found, next });
                 }
             }
         }
         if is_last {
-            return Ok(Json(List { items: found, next: None }));
+            return Ok(List { items: found, next: None });
         }
     }
-    Ok(Json(List { items: found, next: cursor.map(|id| id.to_string()) }))
+    Ok(List { items: found, next: cursor.map(|id| id.to_string()) })
 }
 
 /// `?head=`.

@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(
             screen(&entries, "2026-11-22T19:20:21Z".parse().unwrap(), &console).join("\n"),
             "\
-id  when                                who  from      did          to               what changed                                         reason
+id  when                                who  from      did          to               what changed                                           reason
  9  10 s ago   2026-11-22 19:20:11 UTC  ada  10.0.0.7  weights.set  experiment/int8  revision 1 → 2, weights {\"canary\":10} → {\"canary\":50}  half
  8  1 min ago  2026-11-22 19:19:21 UTC  bob  10.0.0.8  audit.read   audit"
         );

@@ -1,7 +1,7 @@
 //! The `weir` command: its arguments, and which file answers which command.
 //!
-//! Commands that run here (`serve`, `check`, `schema`, `completions`) are in `local`, and `vectors`
-//! is by itself; all others talk to a running gateway through `admin_client` and use nothing but the
+//! Commands that run here (`serve`, `check`, `schema`) are in `local`, `completions` in `complete`, and
+//! `vectors` is by itself; all others talk to a running gateway through `admin_client` and use nothing but the
 //! admin API, so whatever the command can do, a script can do too. Nothing is printed but through
 //! `Console`.
 
@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCandidates;
 use policies::Role;
 use serde_json::{Map, Value};
 
 mod assign;
 mod audit;
+mod complete;
 mod export;
 mod experiment;
 mod history;
@@ -36,6 +38,8 @@ pub(crate) mod fault;
 pub(crate) mod ramp;
 pub(crate) mod reading;
 pub(crate) mod table;
+mod terminal;
+mod top;
 pub(crate) mod words;
 
 use admin_client::{AdminClient, Token};
@@ -80,13 +84,24 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// What happens now: a live view of routes, variants, rates, failures and latencies
+    #[command(
+        after_help = "Keys: arrows and Enter open a route, an experiment, a variant; ? shows all \
+                            of them, q quits.\nWithout a terminal it prints one table and ends."
+    )]
+    Top(TopArgs),
     /// Show an experiment's split, or change it
-    #[command(after_help = "Weights are relative; a variant that is not named keeps its weight, \
-                            and 0 drains it.\nThe answer comes when the change is in force.")]
+    #[command(
+        after_help = "Without weights, on a terminal: the split is shown, and keys move it. Nothing is \
+                            changed before Enter confirms it.\nWeights are relative; a variant that is not \
+                            named keeps its weight, and 0 drains it.\nThe answer comes when the change is in \
+                            force."
+    )]
     Split(SplitArgs),
     /// Every revision of an experiment, newest first
     History {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         #[command(flatten)]
         gateway: Connection,
@@ -96,9 +111,10 @@ enum Command {
     /// Go back to the revision before the last change, or to an earlier one
     Undo {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         /// Revision to go back to [default: the one before the last change]
-        #[arg(long, value_name = "REV")]
+        #[arg(long, value_name = "REV", add = ArgValueCandidates::new(complete::revisions))]
         to: Option<u64>,
         /// Why, for the history
         #[arg(long, value_name = "TEXT")]
@@ -111,6 +127,7 @@ enum Command {
     /// Kill switch: all traffic back to the route's backend, at once
     Stop {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         /// Why, for the history
         #[arg(long, value_name = "TEXT")]
@@ -144,6 +161,7 @@ enum Command {
     /// Which variant a unit gets, and why
     Assign {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         /// The unit: a user id, or whatever the experiment's `unit` names
         unit: String,
@@ -160,6 +178,11 @@ enum Command {
         file: PathBuf,
     },
     /// Print a completion script, for your shell to load
+    #[command(
+        after_help = "bash: source <(weir completions bash)\nzsh:  source <(weir completions zsh), after \
+                            compinit\nfish: weir completions fish | source\nIt asks the gateway that WEIR_ADMIN \
+                            and WEIR_TOKEN name for experiments, variants and routes."
+    )]
     Completions {
         /// Name of the shell
         shell: clap_complete::Shell,
@@ -180,6 +203,7 @@ enum KeyCommand {
     /// Make a key useless, everywhere within seconds
     Revoke {
         /// Id of the key, as `weir key list` shows it
+        #[arg(add = ArgValueCandidates::new(complete::keys))]
         id: String,
         #[command(flatten)]
         gateway: Connection,
@@ -198,6 +222,7 @@ enum WebhookCommand {
     /// Send a test now; fails if the receiver does not take it
     Test {
         /// Name of the webhook, as `weir webhook list` shows it
+        #[arg(add = ArgValueCandidates::new(complete::webhooks))]
         name: String,
         #[command(flatten)]
         gateway: Connection,
@@ -213,6 +238,7 @@ enum RampCommand {
     /// Where it stands: step, share, evidence of every guardrail, decisions
     Status {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         #[command(flatten)]
         gateway: Connection,
@@ -232,7 +258,7 @@ enum RampCommand {
 #[derive(Debug, Args)]
 struct RampStartArgs {
     /// The variant to ramp [default: the only one beside control]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::judged_variants))]
     variant: Option<String>,
     /// Steps, guardrails and the rest, as JSON [default: steps of 1, 5, 25 and 50 %]
     #[arg(long, value_name = "FILE")]
@@ -285,6 +311,7 @@ struct RampPromoteArgs {
 #[derive(Debug, Args)]
 struct RampArgs {
     /// Name of the experiment
+    #[arg(add = ArgValueCandidates::new(complete::experiments))]
     experiment: String,
     /// Why, for the history
     #[arg(long, value_name = "TEXT")]
@@ -338,15 +365,34 @@ impl Connection {
 }
 
 #[derive(Debug, Args)]
+struct TopArgs {
+    /// Begin with this experiment; without a terminal, show only it
+    #[arg(add = ArgValueCandidates::new(complete::experiments))]
+    experiment: Option<String>,
+    /// Print one table and end
+    #[arg(long)]
+    once: bool,
+    /// Print a line of JSON each second, as the live stream has it; with --once, one
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: Connection,
+}
+
+#[derive(Debug, Args)]
 struct SplitArgs {
     /// Name of the experiment
+    #[arg(add = ArgValueCandidates::new(complete::experiments))]
     experiment: String,
     /// New weights, such as stable=90 canary=10; without any, the split is shown
-    #[arg(value_name = "NAME=NUMBER")]
+    #[arg(value_name = "NAME=NUMBER", add = ArgValueCandidates::new(complete::weights))]
     weights: Vec<String>,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", requires = "weights")]
     reason: Option<String>,
+    /// Show it and end, on a terminal too
+    #[arg(long, conflicts_with = "weights")]
+    show: bool,
     #[command(flatten)]
     gateway: Connection,
     #[command(flatten)]
@@ -356,6 +402,7 @@ struct SplitArgs {
 #[derive(Debug, Args)]
 struct ResultsArgs {
     /// Name of the experiment
+    #[arg(add = ArgValueCandidates::new(complete::experiments))]
     experiment: String,
     /// Only from here on: a revision, a duration such as 2h, or a time [default: all that is known]
     #[arg(long, value_name = "WHEN")]
@@ -377,7 +424,7 @@ struct KeyCreateArgs {
     #[arg(long, value_parser = role)]
     role: Role,
     /// Route that it may call; again for more [default: all]
-    #[arg(long = "route", value_name = "ROUTE")]
+    #[arg(long = "route", value_name = "ROUTE", add = ArgValueCandidates::new(complete::routes))]
     routes: Vec<String>,
     /// How long it works, such as 90d or 12h [default: until revoked]
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
@@ -422,6 +469,9 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 /// The whole command: reads the arguments of the process, does what they say, and answers with the
 /// exit code.
 pub fn main() -> ExitCode {
+    if complete::answers() {
+        return ExitCode::SUCCESS;
+    }
     let mut console = Console::standard();
     ExitCode::from(run(std::env::args_os(), &mut console) as u8)
 }
@@ -448,7 +498,7 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
         Command::Check { config, output } => local::check(&config.config, output.json, console),
         Command::Schema => local::schema(console),
         Command::Vectors { file } => vectors::vectors(&file, console),
-        Command::Completions { shell } => local::completions(shell, console),
+        Command::Completions { shell } => complete::script(shell, console),
         Command::Key(KeyCommand::Create(args)) => keys::create(args, console),
         Command::Key(KeyCommand::List { gateway, output }) => {
             keys::list(&gateway.client()?, output.json, console)
@@ -459,12 +509,21 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
         Command::Status { gateway, output } => {
             status::status(&gateway.client()?, output.json, console)
         }
+        Command::Top(TopArgs { experiment, once, json, gateway }) => {
+            let wanted = top::Wanted { experiment: experiment.as_deref(), once, json };
+            top::top(&gateway.client()?, &wanted, console)
+        }
         Command::Split(args) => {
             let weights = weights::parse(&args.weights)?;
             let change = split::Change { experiment: &args.experiment, reason: args.reason };
             let client = args.gateway.client()?;
             if weights.is_empty() {
-                return split::show(&client, &args.experiment, args.output.json, console);
+                let how = match (args.output.json, args.show) {
+                    (true, _) => split::Show::Json,
+                    (false, true) => split::Show::Only,
+                    (false, false) => split::Show::AndEdit,
+                };
+                return split::show(&client, &args.experiment, how, console);
             }
             split::set(&client, change, &weights, args.output.json, console)
         }

@@ -149,8 +149,8 @@ async fn the_demo_prints_commands_that_work_as_pasted() {
         .filter(|line| line.contains("export ") || line.contains("   # "))
         .fold("set -e\n".to_owned(), |all, line| all + line + "\n");
     let tried = run(&["bash", "-c", &pasted], &[]).await;
-    assert!(tried.ok && pasted.lines().count() == 13, "{pasted}\n{}\n{}", tried.out, tried.err);
-    for word in ["50", "alice", "weir_requests_total", "guardrail", "sample ratio"] {
+    assert!(tried.ok && pasted.lines().count() == 14, "{pasted}\n{}\n{}", tried.out, tried.err);
+    for word in ["50", "alice", "weir_requests_total", "guardrail", "sample ratio", "arrived"] {
         assert!(tried.out.contains(word), "{word} is not in {}", tried.out);
     }
 

@@ -10,6 +10,7 @@
 //! - [`Flood`]: very much feedback, and what must come of it;
 //! - [`Collector`]: a collector of OpenTelemetry that keeps what it gets;
 //! - [`Events`]: a stream of events, read one by one;
+//! - [`terminal()`]: a program on a real terminal, its keys and its screen;
 //! - [`until()`]: waiting for a condition instead of sleeping for luck.
 //!
 //! Servers listen on port 0 and run on threads of their own, so that a test which blocks or pauses
@@ -39,6 +40,7 @@ pub mod process;
 pub mod collector;
 pub mod flood;
 pub mod events;
+pub mod terminal;
 
 use std::time::Duration;
 
@@ -51,8 +53,9 @@ pub use events::{Event, Events};
 pub use fault_proxy::{FaultProxy, fault_proxy, never_connects};
 pub use flood::Flood;
 pub use gateway::{ADMIN_KEY, Gateway, GatewayBuilder, gateway};
-pub use process::{Process, Starting, weir};
+pub use process::{Process, Starting, weir, weir_program};
 pub use raw_client::RawClient;
+pub use terminal::{Terminal, terminal};
 pub use until::{until, until_async, until_blocking};
 
 /// A whole number of milliseconds.

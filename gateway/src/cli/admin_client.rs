@@ -15,6 +15,7 @@ use http::header::{
 };
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use policies::api_key::Secret;
 use rustls::pki_types::pem::PemObject as _;
@@ -30,6 +31,9 @@ use super::fault::Fault;
 use super::reading;
 
 mod pass_on;
+mod stream;
+
+pub(crate) use stream::{Opened, Stream};
 
 /// Where a gateway has its admin API if nobody says otherwise.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8444";
@@ -314,10 +318,7 @@ impl AdminClient {
         let exchange = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
-                Fault::failed(format!("the answer of {} broke off: {error}", self.url), "")
-            })?;
-            Ok((head, body.to_bytes()))
+            self.read(head, body, is_text).await
         };
         // The connection moves the bytes; it ends first only when something is wrong, and then the
         // exchange knows what.
@@ -325,10 +326,23 @@ impl AdminClient {
             let _ = connection.await;
             std::future::pending::<()>().await;
         };
-        let (head, body) = tokio::select! {
-            exchanged = exchange => exchanged?,
-            () = driven => return Err(self.unreachable("the connection was closed")),
-        };
+        tokio::select! {
+            answer = exchange => answer,
+            () = driven => Err(self.unreachable("the connection was closed")),
+        }
+    }
+
+    /// A whole answer; how long it took is for the caller to say.
+    async fn read(
+        &self,
+        head: http::response::Parts,
+        body: Incoming,
+        is_text: bool,
+    ) -> Result<Answer, Fault> {
+        let body = Limited::new(body, LARGEST).collect().await.map_err(|error| {
+            Fault::failed(format!("the answer of {} broke off: {error}", self.url), "")
+        })?;
+        let body = body.to_bytes();
         let is_no_json = body.is_empty() || (is_text && head.status.is_success());
         let json = if is_no_json { Some(Value::Null) } else { serde_json::from_slice(&body).ok() };
         let Some(json) = json else {
@@ -342,6 +356,11 @@ impl AdminClient {
         let revision = header(ETAG).and_then(|etag| etag.trim_matches('"').parse().ok());
         let retry_after = header(RETRY_AFTER).map(str::to_owned);
         Ok(Answer { status: head.status, body, json, revision, took: Duration::ZERO, retry_after })
+    }
+
+    /// Where it is, as it was given.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// The fault of a refusal.

@@ -13,9 +13,6 @@ use super::words::clean;
 /// Erases from the cursor to the end of the line.
 const ERASE_LINE: &str = "\x1b[K";
 
-/// Columns when nobody can tell; lines of output that goes to a file are never cut.
-const UNKNOWN_WIDTH: usize = 100;
-
 /// What a piece of text wants to say with its looks. Few, on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -58,7 +55,8 @@ impl Paint {
             Tone::Good => "32",
             Tone::Warn => "33",
             Tone::Bad => "31",
-            Tone::First => "34",
+            // Bright: on black, many terminals' blue cannot be read.
+            Tone::First => "94",
             Tone::Second => "36",
             Tone::Third => "35",
         };
@@ -78,6 +76,10 @@ pub(crate) struct Console {
     err_paint: Paint,
     out_is_terminal: bool,
     err_is_terminal: bool,
+    /// Whether somebody sits at stdin and stdout, and the terminal can do more than print.
+    is_interactive: bool,
+    /// Whether nobody reads stdout any more.
+    is_gone: bool,
     /// Lines of the picture that stands at the end of stdout.
     picture: usize,
 }
@@ -94,8 +96,8 @@ impl Console {
     /// The process's own stdout and stderr.
     pub(crate) fn standard() -> Self {
         // https://no-color.org: present and not empty, whatever it says.
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb;
         let (out_is_terminal, err_is_terminal) =
             (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
@@ -105,6 +107,8 @@ impl Console {
             err_paint: Paint { on: colour && err_is_terminal },
             out_is_terminal,
             err_is_terminal,
+            is_interactive: out_is_terminal && io::stdin().is_terminal() && !is_dumb,
+            is_gone: false,
             picture: 0,
         }
     }
@@ -120,6 +124,8 @@ impl Console {
             err_paint: plain,
             out_is_terminal: false,
             err_is_terminal: false,
+            is_interactive: false,
+            is_gone: false,
             picture: 0,
         }
     }
@@ -139,6 +145,16 @@ impl Console {
         self.out_is_terminal
     }
 
+    /// Whether somebody can answer with keys.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.is_interactive
+    }
+
+    /// Whether nobody reads any more what is printed: for whoever would print for ever.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     /// Whether lines and blocks can be drawn: somebody watches, and the locale is UTF-8.
     pub(crate) fn is_fine(&self) -> bool {
         self.out_is_terminal && is_utf8(|name| std::env::var(name).ok())
@@ -146,13 +162,13 @@ impl Console {
 
     /// Columns that may be filled; no bound if nobody watches.
     pub(crate) fn width(&self) -> usize {
-        if self.out_is_terminal { terminal_width() } else { usize::MAX }
+        if self.out_is_terminal { super::terminal::size().0 } else { usize::MAX }
     }
 
     /// Prints to stdout, with an end of line if `text` has none.
     pub(crate) fn print(&mut self, text: &str) {
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        put(&mut self.out, &format!("{text}{end}"));
+        self.is_gone |= !put(&mut self.out, &format!("{text}{end}"));
     }
 
     /// Prints a document of the API as it came.
@@ -231,7 +247,8 @@ impl Console {
         for line in lines {
             frame.push_str(line);
             frame.push_str(ERASE_LINE);
-            frame.push('\n');
+            // Also where the terminal does not go back to the first column by itself.
+            frame.push_str("\r\n");
         }
         // A shorter picture than the last leaves nothing of it behind.
         frame.push_str("\x1b[J\x1b[?7h");
@@ -241,11 +258,16 @@ impl Console {
 
     /// Prints `text` above the picture, which the next [`draw`](Self::draw) draws again below it.
     pub(crate) fn print_above(&mut self, text: &str) {
+        self.erase();
+        self.print(text);
+    }
+
+    /// Takes the picture away.
+    pub(crate) fn erase(&mut self) {
         if self.picture > 0 {
             let up = std::mem::take(&mut self.picture);
             put(&mut self.out, &format!("\x1b[{up}A\r\x1b[J\x1b[?25h"));
         }
-        self.print(text);
     }
 
     /// Leaves the last picture standing, and gives the cursor back.
@@ -264,10 +286,10 @@ impl Drop for Console {
     }
 }
 
-/// Writes and flushes. That nobody reads any more (`weir history | head`) is no error of ours, and
-/// there is nobody left to tell anything else.
-fn put(to: &mut dyn Write, text: &str) {
-    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+/// Writes and flushes: whether somebody reads it. That nobody does any more (`weir history | head`) is
+/// no error of ours, and there is nobody left to tell anything else.
+fn put(to: &mut dyn Write, text: &str) -> bool {
+    to.write_all(text.as_bytes()).and_then(|()| to.flush()).is_ok()
 }
 
 /// Control characters other than those that give a document its shape.
@@ -281,18 +303,6 @@ fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = set.into_iter().find(|value| !value.is_empty()).unwrap_or_default();
     let locale = locale.to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
-}
-
-/// Columns of the terminal, at most one too few.
-///
-/// clap asks the terminal already, to wrap its help. So a text of one-letter words is wrapped, and
-/// the longest line tells: cheaper than another dependency, and without `unsafe`.
-fn terminal_width() -> usize {
-    let words = "x ".repeat(300);
-    let mut probe =
-        clap::Command::new("x").max_term_width(400).help_template("{about}").about(words);
-    let help = probe.render_help().to_string();
-    help.lines().map(|line| line.trim_end().len()).max().unwrap_or(UNKNOWN_WIDTH).max(40)
 }
 
 #[cfg(test)]
@@ -317,10 +327,5 @@ mod tests {
         };
         assert!(with("", "en_GB.UTF-8") && with("C.utf8", "C"));
         assert!(!with("C", "en_GB.UTF-8") && !with("", ""));
-    }
-
-    #[test]
-    fn the_width_of_a_terminal_is_a_sensible_number() {
-        assert!((40..=400).contains(&terminal_width()), "{}", terminal_width());
     }
 }

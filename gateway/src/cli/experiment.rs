@@ -2,13 +2,14 @@
 //! section of a file that says the same.
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::admin_client::{AdminClient, Call, escaped};
 use super::console::Console;
 use super::fault::Fault;
-use super::{Connection, Output, reading, split, words};
+use super::{Connection, Output, complete, reading, split, words};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExperimentCommand {
@@ -19,6 +20,7 @@ pub(crate) enum ExperimentCommand {
     /// End an experiment: all traffic to the route's backend; results stay
     End {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         /// Why, for the history
         #[arg(long, value_name = "TEXT")]
@@ -35,7 +37,7 @@ pub(crate) struct CreateArgs {
     /// Name of the experiment
     experiment: String,
     /// The route it splits
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::routes))]
     route: String,
     /// Where the unit is looked for, such as header:x-user-id; again for what counts without it
     #[arg(long = "unit", value_name = "SOURCE", required = true)]

@@ -3,17 +3,19 @@
 use std::io::Write as _;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 
-use super::admin_client::{Call, escaped};
+use super::admin_client::escaped;
 use super::console::Console;
 use super::fault::Fault;
-use super::{Connection, experiment};
+use super::{Connection, complete, experiment};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ExportCommand {
     /// An experiment as a section of the configuration file, with the weights in force
     Experiment {
         /// Name of the experiment
+        #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         #[command(flatten)]
         gateway: Connection,
@@ -28,10 +30,10 @@ pub(crate) struct OutcomesArgs {
     #[arg(long)]
     csv: bool,
     /// Only of this route
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::routes))]
     route: Option<String>,
     /// Only of this experiment
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::experiments))]
     experiment: Option<String>,
     /// Only of this assigned variant
     #[arg(long)]
@@ -55,12 +57,12 @@ pub(crate) fn obey(command: ExportCommand, console: &mut Console) -> Result<(), 
         ExportCommand::Experiment { experiment, gateway } => {
             experiment::export(&gateway.client()?, &experiment, console)
         }
-        ExportCommand::Outcomes(args) => outcomes(args, console),
+        ExportCommand::Outcomes(args) => outcomes(args),
     }
 }
 
 /// Passes the answer on as it comes, to the end or to where it breaks.
-fn outcomes(args: OutcomesArgs, console: &mut Console) -> Result<(), Fault> {
+fn outcomes(args: OutcomesArgs) -> Result<(), Fault> {
     let OutcomesArgs { csv, route, experiment, variant, outcome, slower, since, gateway } = args;
     let filters: String = [
         ("route", route),
@@ -76,10 +78,8 @@ fn outcomes(args: OutcomesArgs, console: &mut Console) -> Result<(), Fault> {
     let format = if csv { "csv" } else { "jsonl" };
     let path = format!("/export/outcomes?format={format}{filters}");
     let mut out = std::io::stdout().lock();
-    let passed = gateway.client()?.pass_on(Call::get(&path), "export outcomes", &mut |piece| {
-        out.write_all(piece).and_then(|()| out.flush())
-    });
     // That nobody reads any more (`… | head`) is no error of ours.
-    let _ = console;
-    passed
+    gateway.client()?.pass_on(&path, "export outcomes", &mut |piece| {
+        out.write_all(piece).and_then(|()| out.flush())
+    })
 }

@@ -1,12 +1,9 @@
-//! The commands that need no running gateway: `serve`, which becomes one, `check`, `schema` and
-//! `completions`.
+//! The commands that need no running gateway: `serve`, which becomes one, `check` and `schema`.
 
 use std::path::Path;
 
-use clap::CommandFactory as _;
 use serde_json::{Value, json};
 
-use super::Cli;
 use super::console::{Console, Tone};
 use super::fault::{Exit, Fault};
 use crate::config::{self, Problem, Problems};
@@ -118,13 +115,5 @@ fn document(problem: &Problem) -> Value {
 /// Prints the schema of the configuration file.
 pub(crate) fn schema(console: &mut Console) -> Result<(), Fault> {
     console.print(&format!("{:#}", config::schema()));
-    Ok(())
-}
-
-/// Prints the script that completes `weir` in `shell`.
-pub(crate) fn completions(shell: clap_complete::Shell, console: &mut Console) -> Result<(), Fault> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
-    console.print(&String::from_utf8_lossy(&script));
     Ok(())
 }

@@ -295,6 +295,12 @@ fn against(variant: &Value, control: &str, bar: Bar, is_wide: bool) -> Option<Ta
     any.then_some(table)
 }
 
+/// The lines of a variant's comparison with `control`, unpainted; none if nothing was compared.
+pub(crate) fn comparison(variant: &Value, control: &str, fine: bool, width: usize) -> Vec<String> {
+    let table = against(variant, control, Bar::with(fine), width >= WIDE);
+    table.map_or_else(Vec::new, |table| table.lines(0, width, Paint { on: false }))
+}
+
 /// A difference of rates, in percentage points; of what feedback says, as it is.
 fn points(metric: &str, by: f64) -> String {
     if metric.starts_with("feedback:") {

@@ -2,6 +2,7 @@
 //! kept; a fresh start.
 
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -10,7 +11,7 @@ use super::admin_client::{AdminClient, Answer, Call, escaped};
 use super::console::Console;
 use super::fault::Fault;
 use super::table::{Cell, Lean, Table};
-use super::{Connection, Output, reading, words};
+use super::{Connection, Output, complete, reading, words};
 
 mod screen;
 
@@ -27,6 +28,7 @@ pub(super) enum ShadowCommand {
     /// How its answers compare with those that clients got: agreement, times, failures
     Comparison {
         /// Name of the shadow
+        #[arg(add = ArgValueCandidates::new(complete::shadows))]
         shadow: String,
         #[command(flatten)]
         gateway: Connection,
@@ -36,6 +38,7 @@ pub(super) enum ShadowCommand {
     /// The newest disagreements that were kept; every read is an entry of the audit log
     Disagreements {
         /// Name of the shadow
+        #[arg(add = ArgValueCandidates::new(complete::shadows))]
         shadow: String,
         /// How many
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -48,6 +51,7 @@ pub(super) enum ShadowCommand {
     /// Count anew, after a change that the gateway cannot see
     Restart {
         /// Name of the shadow
+        #[arg(add = ArgValueCandidates::new(complete::shadows))]
         shadow: String,
         /// Why, for the audit log
         #[arg(long, value_name = "TEXT")]

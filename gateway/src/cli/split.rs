@@ -10,6 +10,13 @@ use super::fault::Fault;
 use super::table::{Cell, Lean, Table};
 use super::{reading, words};
 
+pub(crate) mod bar;
+mod draft;
+mod edit;
+mod editor;
+
+pub(crate) use draft::nouns;
+
 /// What a change is about, and why it is made.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
@@ -65,20 +72,34 @@ pub(crate) fn refused(
     fault
 }
 
-/// Shows the split.
+/// How a split is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// As the API says it.
+    Json,
+    /// For people, and that is all.
+    Only,
+    /// For people, and to be moved with keys where somebody sits.
+    AndEdit,
+}
+
+/// Shows the split, and lets it be moved.
 pub(crate) fn show(
     client: &AdminClient,
     name: &str,
-    json: bool,
+    how: Show,
     console: &mut Console,
 ) -> Result<(), Fault> {
     let answer = get(client, name, console)?;
-    if json {
+    if how == Show::Json {
         console.json(&answer.body);
         return Ok(());
     }
     let text = screen(&answer.json, Timestamp::now(), console);
     console.print(&text);
+    if how == Show::AndEdit && console.is_interactive() {
+        return edit::edit(client, name, &answer, console);
+    }
     Ok(())
 }
 

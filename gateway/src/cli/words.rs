@@ -17,6 +17,25 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
+/// A forecast: rounded up to two figures, `12`, `1,900`.
+pub(crate) fn about(number: f64) -> String {
+    let step = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
+    // A hair above a step is that step: ten times 1.2 is not 13.
+    let rounded = (number / step - 1e-9).ceil() * step;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rounded number")]
+    let rounded = rounded.max(0.0) as u64;
+    count(rounded)
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn listed(names: &[String], and: &str) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} {and} {last}", first.join(", ")),
+    }
+}
+
 /// A share, from a fraction: `90 %`, `33.33 %`; as exact as one bucket.
 pub(crate) fn share(fraction: f64) -> String {
     let text = format!("{:.2}", fraction * 100.0);
@@ -114,6 +133,24 @@ pub(crate) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", kept.trim_end()))
 }
 
+/// `text` in lines of at most `width` characters, broken between words.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let taken = lines[last].chars().count();
+        if taken > 0 && taken + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if taken > 0 {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines
+}
+
 /// The name in `known` that is most like `name`, if one is like it at all.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = known.into_iter().map(|each| (distance(name, each), each)).min()?;
@@ -151,6 +188,15 @@ mod tests {
         assert_eq!(
             latencies,
             ["0.4 ms", "9.9 ms", "10 ms", "41 ms", "1.00 s", "1.20 s", "10 s", "75 s"]
+        );
+        assert_eq!(
+            [0.2, 11.8, 12.0, 1_801.0, 1_900.0].map(about),
+            ["1", "12", "12", "1,900", "1,900"]
+        );
+        let names = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(
+            [&names[..0], &names[..1], &names[..2], &names].map(|names| listed(names, "and")),
+            ["", "a", "a and b", "a, b and c"]
         );
         assert_eq!([0.04, 18.24, 1204.4].map(per_second), ["0.0", "18.2", "1204"]);
     }
@@ -193,5 +239,7 @@ mod tests {
         assert_eq!(nearest("canry", ["stable", "canary"]), Some("canary"));
         assert_eq!(nearest("blue", ["stable", "canary"]), None);
         assert_eq!(cut("a long reason", 7), "a long…");
+        assert_eq!(wrapped("a long reason for it", 8), ["a long", "reason", "for it"]);
+        assert_eq!(wrapped("", 8), [""]);
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn intro(running: &Running, paint: Paint) -> String {
     let folder = running.folder.path().display();
     let weir = weir();
     let tries = [
+        (format!("{weir} top"), "the same and more, live: arrows and Enter go deeper"),
         (format!("{weir} ramp status {EXPERIMENT}"), "evidence of each guardrail, decisions"),
         (format!("{weir} results {EXPERIMENT}"), "what each variant did, verdict first"),
         (format!("{weir} split {EXPERIMENT}"), "the split in force, who set it and why"),

@@ -24,7 +24,12 @@ const FINE: Bar = Bar { line: '━', value: '●', one: '│', left: '◀', righ
 impl Bar {
     /// Fine lines on a terminal that can show them, plain ones elsewhere.
     pub(super) fn of(console: &Console) -> Self {
-        if console.is_fine() { FINE } else { PLAIN }
+        Self::with(console.is_fine())
+    }
+
+    /// The one or the other.
+    pub(super) fn with(fine: bool) -> Self {
+        if fine { FINE } else { PLAIN }
     }
 
     /// Plain ones.

@@ -13,7 +13,10 @@ interface Problem {
 }
 
 export function NewExperiment({ onClose }: { onClose: () => void }) {
-  const routes = useResource<List<Route>>("/routes").value.data?.items ?? [];
+  const all = useResource<List<Route>>("/routes").value.data?.items ?? [];
+  // Two experiments on one route share a layer, and layers stand in the file.
+  const routes = all.filter((each) => each.experiments.length === 0);
+  const taken = all.filter((each) => each.experiments.length > 0);
   const backends = useResource<List<{ name: string }>>("/backends").value.data?.items ?? [];
   const [name, setName] = useState("");
   const [route, setRoute] = useState<string | null>(null);
@@ -52,6 +55,9 @@ export function NewExperiment({ onClose }: { onClose: () => void }) {
       setBusy(false);
     }
   };
+  if (all.length > 0 && routes.length === 0) {
+    return <p class="q lead">Every route is split already: {taken.map((each) => `${each.name} by ${each.experiments.join(", ")}`).join("; ")}. End one of these first; several on one route share a layer, which stands in the configuration file.</p>;
+  }
   if (backends.length > 0 && others.length === 0) {
     return <p class="q lead">There is no second backend to put beside {chosen?.backend}. Backends stand in the configuration file.</p>;
   }
@@ -67,6 +73,7 @@ export function NewExperiment({ onClose }: { onClose: () => void }) {
         <label><span class="lab">Reason, for the history</span><input class="field" maxLength={300} value={reason} onInput={(event) => setReason(event.currentTarget.value)} /></label>
       </div>
       <p class="s q">Control is <b>{control}</b>: {chosen?.backend ?? "the route’s backend"}, with everything. Units are the first that is present: <code>header:NAME</code>, <code>jwt:sub</code>, <code>cookie:NAME</code>, <code>key</code>, <code>address</code>, <code>request</code>.</p>
+      {taken.length > 0 && <p class="s q">Not offered, as they are split already: {taken.map((each) => `${each.name} (${each.experiments.join(", ")})`).join(", ")}.</p>}
       {problems.length > 0 && <div class="trouble s" role="alert"><ul>{problems.map((each) => <li key={each.what}>{each.what}{each.mend ? ` — ${each.mend}` : ""}</li>)}</ul></div>}
       <div class="act">
         <button class="btn go" type="submit" disabled={busy || isStale.value || !chosen || other === undefined}>Make the experiment</button>

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::results::Thresholds;
+use super::results::{Estimate, Thresholds};
 
 /// A ramp: where it stands, and why.
 #[derive(Debug, JsonSchema)]
@@ -18,6 +18,10 @@ pub struct Ramp {
     mode: String,
     /// Of a bandit.
     bandit: Option<BanditNow>,
+    /// The shadow that had to pass first.
+    shadow: Option<String>,
+    /// The route's own line.
+    objective: Option<ObjectiveNow>,
     /// `running`, `holding`, `paused`, `promoted`, `rolled_back` or `aborted`.
     state: String,
     /// Why it holds.
@@ -49,6 +53,18 @@ pub struct Ramp {
     /// What whoever started it should know.
     #[schemars(skip_serializing_if = "absent", with = "Vec<String>")]
     notes: Option<()>,
+}
+
+/// One absolute line, and since when it is missed.
+#[derive(Debug, JsonSchema)]
+pub struct ObjectiveNow {
+    metric: String,
+    /// Seconds.
+    below: f64,
+    /// Seconds that it may be missed.
+    #[schemars(rename = "for")]
+    lasting: u64,
+    missed_since: Option<String>,
 }
 
 /// What a bandit was told, and what is known of its arms.
@@ -126,6 +142,8 @@ pub struct GuardrailEvidence {
     exposures: TreatedAndControl,
     events: Option<TreatedAndControl>,
     needed: Option<f64>,
+    /// The ratio that it is about, and where it lies.
+    ratio: Option<Estimate>,
 }
 
 /// The same now, and over time.
@@ -217,6 +235,10 @@ pub struct StartRamp {
     judged_variants: Option<Value>,
     /// `steps`, which is what it is if nothing is said, or `bandit`.
     mode: Option<String>,
+    /// The shadow that must have passed.
+    shadow: Option<String>,
+    /// One absolute line of the route: `{"metric","below","for"}`.
+    objective: Option<Value>,
     /// Of a bandit: who competes with control; without it every variant does.
     arms: Option<Vec<String>>,
     /// Of a bandit: what the best is best at. It must be given.

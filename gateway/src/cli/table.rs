@@ -152,7 +152,7 @@ mod tests {
     fn what_can_be_spared_is_left_out_before_a_line_is_too_long() {
         let table = table().sparing(&[1, 0]);
         let narrow = |width| table.lines(0, width, Paint { on: false })[1].clone();
-        assert_eq!(narrow(25), "stable       90  a long …");
+        assert_eq!(narrow(25), "stable       90  a long…");
         assert_eq!(narrow(24), "stable   a long story\\u…");
         assert_eq!(narrow(16), "a long story\\u{…");
     }

@@ -11,14 +11,12 @@ use super::words::{clean, count};
 /// Evaluates every case of a file: a line for each that fails, then how many passed.
 pub(crate) fn vectors(path: &Path, console: &mut Console) -> Result<(), Fault> {
     let file = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::usage(format!("cannot read {file}: {error}"), "name a JSON file")
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Fault::failed(format!("cannot read {file}: {error}"), ""))?;
     let cases = cases(&text).map_err(|fault| {
         let why =
             std::error::Error::source(&fault).map_or_else(String::new, |why| format!(": {why}"));
-        // Not 1, which says that the numbers do not agree.
-        Fault::usage(
+        Fault::failed(
             format!("{file}: {fault}{why}"),
             "it should read { \"cases\": [ { \"id\", \"function\", \"inputs\", \"expected\", \
              \"tolerance\": { \"rel\", \"abs\" } } ] }",

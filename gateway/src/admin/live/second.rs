@@ -94,7 +94,8 @@ pub(super) struct Second {
     pub(super) shadows: Vec<Numbers>,
 }
 
-/// What was counted of copies when the second before ended.
+/// What was counted of copies when the second before ended, by shadow. Who is gone may come back, and
+/// goes on counting then.
 #[derive(Debug, Default)]
 pub(super) struct Copies(HashMap<String, [u64; 3]>);
 
@@ -149,7 +150,6 @@ fn shadows(context: &Context, copies: &mut Copies) -> Vec<Numbers> {
     let snapshot = context.shared.current.load();
     let tallies = context.shared.shadow_tallies.by_variant();
     let mut told = Vec::new();
-    let mut now = HashMap::new();
     for (route, shadow) in
         snapshot.routes.iter().flat_map(|r| r.shadows.iter().map(move |s| (r, s)))
     {
@@ -168,15 +168,14 @@ fn shadows(context: &Context, copies: &mut Copies) -> Vec<Numbers> {
                 + dropped(ShadowResult::DroppedBody)
                 + dropped(ShadowResult::DroppedPolicy),
         ];
-        // A shadow that is new begins here: its backend may have dropped copies of another before.
-        let before = copies.0.get(shadow.name).copied().unwrap_or(counted);
+        // One that is new has counted nothing, but its backend may have dropped copies of another.
+        let before = copies.0.insert(shadow.name.to_owned(), counted);
+        let before = before.unwrap_or([0, 0, counted[2]]);
         let [requests, failures, refused] =
             [0, 1, 2].map(|at: usize| counted[at].saturating_sub(before[at]));
         let counts = Counts { requests, failures, refused, ..Counts::default() };
         told.push(Numbers { name: shadow.name.to_owned(), counts, ..Numbers::default() });
-        now.insert(shadow.name.to_owned(), counted);
     }
-    copies.0 = now;
     told
 }
 

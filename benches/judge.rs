@@ -130,6 +130,7 @@ impl Running {
             arms: vec![],
             backend: 1,
             drifted: false,
+            route_seconds: None,
         };
         let ramps = (1..=4).map(|treated| {
             let settings =

@@ -84,7 +84,7 @@ fn row(seq: u64, longest: u64) -> Box<Row> {
 /// A function of its own, so that valgrind finds it.
 #[inline(never)]
 fn add_batch(store: &mut Sqlite, rows: &[Box<Row>]) {
-    store.add_outcomes([7; 16], rows).unwrap();
+    store.add_new_outcomes([7; 16], rows).unwrap();
 }
 
 fn add_outcomes(c: &mut Criterion) {

@@ -141,6 +141,22 @@ impl Source {
         })
     }
 
+    /// The same where the first piece has come already, and is kept.
+    ///
+    /// # Errors
+    /// If it is too large.
+    pub fn begun(
+        incoming: ClientBody,
+        first: Bytes,
+        limits: BodyLimits,
+        keep: usize,
+        now: Instant,
+    ) -> Result<Rc<Self>, BodyFault> {
+        let source = Self::new(incoming, limits, keep, now);
+        source.note(&mut Frame::data(first))?;
+        Ok(source)
+    }
+
     /// Length, where known: of what is still to come.
     pub fn size_hint(&self) -> SizeHint {
         self.incoming.borrow().size_hint()
@@ -202,11 +218,28 @@ impl Source {
             Poll::Ready(Some(Ok(frame))) => frame,
         };
         let mut frame = frame;
+        if let Err(fault) = self.note(&mut frame) {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        if self.incoming.borrow().is_end_stream() {
+            self.finished();
+        } else {
+            let now = clock::now();
+            self.last.set(now);
+            if self.too_slow(now) {
+                return Poll::Ready(Some(Err(self.fail(BodyFault::TooSlow))));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// A frame came: it is counted, and kept if there is room.
+    fn note(&self, frame: &mut Frame<Bytes>) -> Result<(), BodyFault> {
         if let Some(data) = frame.data_ref() {
             let bytes = self.bytes.get() + data.len() as u64;
             self.bytes.set(bytes);
             if bytes > self.limits.bytes {
-                return Poll::Ready(Some(Err(self.fail(BodyFault::TooLarge(self.limits.bytes)))));
+                return Err(self.fail(BodyFault::TooLarge(self.limits.bytes)));
             }
             let mut kept = self.kept.borrow_mut();
             if let Some(pieces) = kept.as_mut() {
@@ -228,16 +261,7 @@ impl Source {
                 policies::headers::strip_credentials(trailers);
             }
         }
-        if self.incoming.borrow().is_end_stream() {
-            self.finished();
-        } else {
-            let now = clock::now();
-            self.last.set(now);
-            if self.too_slow(now) {
-                return Poll::Ready(Some(Err(self.fail(BodyFault::TooSlow))));
-            }
-        }
-        Poll::Ready(Some(Ok(frame)))
+        Ok(())
     }
 
     fn too_slow(&self, now: Instant) -> bool {

@@ -246,7 +246,7 @@ enum ExportCommand {
 #[derive(Debug, Subcommand)]
 enum RampCommand {
     /// Begin: a small share first, more as the evidence grows, back to nothing if it shows harm
-    Start(RampStartArgs),
+    Start(Box<RampStartArgs>),
     /// Where it stands: step, share, evidence of every guardrail, decisions
     Status {
         /// Name of the experiment
@@ -275,6 +275,9 @@ struct RampStartArgs {
     /// Steps, guardrails and the rest, as JSON [default: steps of 1, 5, 25 and 50 %]
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
+    /// Begin only if this shadow of the same backend has passed
+    #[arg(long, value_name = "NAME")]
+    shadow: Option<String>,
     /// Forget the evidence of an earlier ramp of the same backend
     #[arg(long)]
     afresh: bool,
@@ -586,10 +589,12 @@ fn ramp(command: RampCommand, console: &mut Console) -> Result<(), Fault> {
         RampCommand::Status { experiment, gateway, output } => {
             return ramp::status(&gateway.client()?, &experiment, output.json, console);
         }
-        RampCommand::Start(RampStartArgs { variant, settings, afresh, bandit, of }) => {
+        RampCommand::Start(args) => {
+            let RampStartArgs { variant, settings, shadow, afresh, bandit, of } = *args;
             let start = ramp::Start {
                 variant,
                 settings: settings.as_deref(),
+                shadow,
                 afresh,
                 members: bandit.members(),
             };

@@ -93,6 +93,16 @@ impl IdText {
     }
 }
 
+/// Lower-case hexadecimal digits of a number, on the stack.
+pub fn hex64(number: u64) -> [u8; 16] {
+    let mut out = [0; 16];
+    let (pairs, _) = out.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(number.to_be_bytes()) {
+        *pair = HEX[usize::from(byte)];
+    }
+    out
+}
+
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;

@@ -15,6 +15,7 @@ pub mod snapshot;
 pub mod change;
 pub mod control;
 pub mod body;
+pub mod fields;
 pub mod worker;
 pub mod run;
 pub mod server;

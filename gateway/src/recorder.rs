@@ -40,6 +40,8 @@ const BATCH: usize = 4_096;
 /// How often the queue is drained. A row waits this long for its batch, or until the commit under
 /// way is done if that takes longer, and then for its own commit: 50 ms leave 15 ms for each (D2).
 const TICK: Duration = Duration::from_millis(20);
+/// Rows that are drained together.
+const AT_HAND: usize = 32;
 /// How often tallies are saved.
 const SAVE_TALLIES: Duration = Duration::from_secs(1);
 /// Outcomes deleted at once.
@@ -117,9 +119,12 @@ impl Recorder {
         }
     }
 
-    /// An empty row for a worker.
+    /// An empty row for a worker. Emptied here, by who fills it next: a row that comes back is not
+    /// touched once more before.
     pub fn take_row(&self, worker: usize) -> Box<Row> {
-        self.spare[worker].pop().unwrap_or_default()
+        let Some(mut row) = self.spare[worker].pop() else { return Box::default() };
+        row.clear();
+        row
     }
 
     /// The number of the next assigned request (D4).
@@ -205,6 +210,7 @@ impl Recorder {
             lines: crate::telemetry::logs::AccessWriter::open(access_log)?,
             only_errors: *access_log == AccessLog::Errors,
             spool,
+            drained: Vec::new(),
             backlog: Vec::new(),
             under_way: None,
             awaited: Arc::default(),
@@ -257,6 +263,8 @@ struct Drain {
     lines: crate::telemetry::logs::AccessWriter,
     only_errors: bool,
     spool: Spool,
+    // Empty but while the queue is drained.
+    drained: Vec<Item>,
     backlog: Vec<Item>,
     under_way: Option<UnderWay>,
     // Whether rows or answers wait for the batch under way: then its end wakes this thread.
@@ -296,7 +304,31 @@ impl Drain {
     /// Takes what the workers left: a line each, spans for some, a row to store for most.
     fn drain(&mut self) {
         self.evidence.take_feedback();
-        while let Some(mut item) = self.queue.pop() {
+        let mut drained = std::mem::take(&mut self.drained);
+        loop {
+            self.drain_some(&mut drained);
+            if drained.is_empty() {
+                break;
+            }
+            self.evidence.add(drained.iter().map(|item| &*item.row));
+            for item in drained.drain(..) {
+                self.keep(item);
+            }
+            if self.backlog.len() >= BACKLOG {
+                break;
+            }
+        }
+        self.drained = drained;
+        if !self.lines.flush() {
+            self.counts.lines_dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Takes a few rows: so few that each is still at hand when the next of these steps comes to it.
+    fn drain_some(&mut self, drained: &mut Vec<Item>) {
+        while drained.len() < AT_HAND
+            && let Some(mut item) = self.queue.pop()
+        {
             if self.retry_at.is_some()
                 && let Some(ack) = item.ticket.ack.take()
             {
@@ -317,30 +349,27 @@ impl Drain {
                 // Without room they are lost, and counted there.
                 let _ = spans.send(row);
             }
-            self.evidence.add(row);
-            if row.outcome.is_none() || row.seq == 0 {
-                self.recycle(item.row, item.ticket, true);
-            } else if self.durability == Durability::Off {
-                self.counts.dropped[3].fetch_add(1, Relaxed);
-                self.recycle(item.row, item.ticket, true);
-            } else {
-                self.counts.in_hand.fetch_add(1, Relaxed);
-                self.backlog.push(item);
-                if self.backlog.len() >= BACKLOG {
-                    break;
-                }
-            }
-        }
-        if !self.lines.flush() {
-            self.counts.lines_dropped.fetch_add(1, Relaxed);
+            drained.push(item);
         }
     }
 
-    fn recycle(&self, mut row: Box<Row>, ticket: Ticket, stored: bool) {
+    /// Keeps a row for the store, if that is where it goes.
+    fn keep(&mut self, item: Item) {
+        if item.row.outcome.is_none() || item.row.seq == 0 {
+            self.recycle(item.row, item.ticket, true);
+        } else if self.durability == Durability::Off {
+            self.counts.dropped[3].fetch_add(1, Relaxed);
+            self.recycle(item.row, item.ticket, true);
+        } else {
+            self.counts.in_hand.fetch_add(1, Relaxed);
+            self.backlog.push(item);
+        }
+    }
+
+    fn recycle(&self, row: Box<Row>, ticket: Ticket, stored: bool) {
         if let Some(ack) = ticket.ack {
             let _ = ack.send(stored);
         }
-        row.clear();
         // A full pool of spares lets the row go.
         let _ = self.spare[ticket.worker].push(row);
     }
@@ -441,7 +470,12 @@ impl Drain {
                     store.reopen()?;
                 }
                 // A store that is locked can be opened: only a write shows that it is back.
-                if rows.is_empty() { store.check() } else { store.add_outcomes(boot, &rows) }
+                match () {
+                    () if rows.is_empty() => store.check(),
+                    // The commit that failed may have landed.
+                    () if again => store.add_outcomes(boot, &rows),
+                    () => store.add_new_outcomes(boot, &rows),
+                }
             },
             move |result| {
                 // Nobody takes it once the recorder has ended.

@@ -461,6 +461,10 @@ pub trait Store: Send {
 
     /// Adds outcomes; rows that are there already are left alone (D3). All rows carry `boot`.
     fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError>;
+    /// The same of rows that were never given to a store before: nobody looks whether they are there.
+    fn add_new_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {
+        self.add_outcomes(boot, rows)
+    }
     /// Outcomes as JSON objects (members named as in the access log, plus `boot_id`, `seq`), newest
     /// first.
     fn outcomes(&mut self, query: &OutcomeQuery) -> Result<Vec<serde_json::Value>, StoreError>;
@@ -478,7 +482,8 @@ pub trait Store: Send {
     fn outcome(&mut self, id: [u8; 16]) -> Result<Option<serde_json::Value>, StoreError>;
     /// Per boot: id, greatest seq stored, rows stored (D4: lost = greatest - rows, less pending).
     fn boots(&mut self) -> Result<Vec<([u8; 16], u64, u64)>, StoreError>;
-    /// Deletes at most `limit` outcomes started before `before` (microseconds since 1970); how many.
+    /// Deletes outcomes started before `before` (microseconds since 1970), the oldest first, until about
+    /// `limit` have gone; how many. The last tenth of a second before it may stay.
     fn delete_outcomes(&mut self, before: i64, limit: u32) -> Result<u64, StoreError>;
 
     /// What is known of these requests, in their order; `None` where no outcome is stored.

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use std::time::Instant;
+
 use arc_swap::ArcSwap;
 use bytes::{BufMut, BytesMut};
 use crossbeam_utils::CachePadded;
@@ -20,6 +22,7 @@ use crate::clock::{self, HttpDate};
 use crate::comparison::Comparisons;
 use crate::evidence::EvidenceBook;
 use crate::feedback::Feedback;
+use crate::fields::Names;
 use crate::recorder::Recorder;
 use crate::recorder::tally::Tallies;
 use crate::request::shadow::gate::Gates;
@@ -101,9 +104,13 @@ pub struct Worker {
     pub rooms: Rooms,
     /// What its HTTP/1.1 connections use in turn.
     pub spare: RefCell<Spare>,
+    /// Field names that came before, from clients and from backends.
+    pub field_names: RefCell<Names>,
     snapshot: RefCell<Taken>,
     arena: RefCell<BytesMut>,
     date: Cell<HttpDate>,
+    // A moment on both clocks: monotonic, and nanoseconds since 1970.
+    wall: Cell<(Instant, u64)>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -124,9 +131,11 @@ impl Worker {
             conns: RefCell::default(),
             rooms: Rooms::default(),
             spare: RefCell::default(),
+            field_names: RefCell::default(),
             snapshot,
             arena: RefCell::default(),
             date: Cell::new(clock::http_date()),
+            wall: Cell::new((clock::now(), clock::unix_nanos())),
         })
     }
 
@@ -145,11 +154,20 @@ impl Worker {
     pub fn refresh(&self) {
         drop(self.snapshot());
         self.date.set(clock::http_date());
+        self.wall.set((clock::now(), clock::unix_nanos()));
     }
 
     /// The time as `date` says it, as of the last sweep: it has no more than seconds anyway.
     pub fn date(&self) -> HttpDate {
         self.date.get()
+    }
+
+    /// Nanoseconds since 1970 at `now`, which is now: from the monotonic clock, and from the wall's as it
+    /// was at the last sweep. A jump of that is seen with the next one.
+    pub fn wall_at(&self, now: Instant) -> u64 {
+        let (at, wall) = self.wall.get();
+        let since = now.saturating_duration_since(at);
+        wall + since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
     /// This worker's counts.

@@ -15,7 +15,7 @@ mod metric;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Judgement, Shown, Tables, Thresholds, judge, marks_due, shown};
+pub use judge::{Bounds, Judgement, Shown, Tables, Thresholds, judge, marks_due, shown};
 pub use metric::{Metric, MetricFault};
 
 use serde::{Deserialize, Serialize};

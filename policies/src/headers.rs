@@ -251,16 +251,35 @@ const CERTIFICATE_STARTS: [&str; 11] = [
 const FORWARDED_CERTIFICATE_STARTS: [&str; 2] =
     ["x-forwarded-client-cert", "x-forwarded-tls-client"];
 
-#[inline]
 fn is_ours(name: &str, trusted: bool) -> bool {
-    let starts_ours = match name.as_bytes() {
-        [b'x', b'-', ..] => is_our_x_name(name, trusted),
+    starts_as_ours(name, trusted) || has_underscore(name)
+}
+
+#[inline]
+fn starts_as_ours(name: &str, trusted: bool) -> bool {
+    match name.as_bytes() {
+        // The third byte tells most names apart from all of ours.
+        [b'x', b'-', b'a' | b'c' | b'e' | b'f' | b'm' | b'r' | b's' | b't' | b'w', ..] => {
+            is_our_x_name(name, trusted)
+        }
         [b'f', ..] => name == "forwarded",
         [b'c' | b's', ..] => CERTIFICATE_STARTS[..3].iter().any(|start| name.starts_with(start)),
         _ => false,
+    }
+}
+
+/// Eight bytes at a time: a name is too short for a search to be set up.
+#[inline]
+fn has_underscore(name: &str) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    // A name is ASCII, so only a byte that is `_` borrows into its highest bit or from the next.
+    let has = |word: u64| {
+        let differs = word ^ (ONES * 0x5f);
+        differs.wrapping_sub(ONES) & !differs & (ONES * 0x80) != 0
     };
-    // A name is short: each byte is looked at without a search being set up.
-    starts_ours || name.bytes().fold(false, |found, byte| found | (byte == b'_'))
+    let (words, rest) = name.as_bytes().as_chunks::<8>();
+    words.iter().fold(false, |found, word| found | has(u64::from_le_bytes(*word)))
+        | rest.iter().fold(false, |found, byte| found | (*byte == b'_'))
 }
 
 fn is_our_x_name(name: &str, trusted: bool) -> bool {

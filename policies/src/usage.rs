@@ -26,10 +26,10 @@ pub(crate) use event_stream::EventStream;
 pub(crate) use held::Data;
 use held::{Held, MAX_WHOLE};
 
-/// The longest identifier that is kept, in bytes; longer ones are cut.
-const MAX_ID: usize = 128;
+/// The longest word that is kept, in bytes; longer ones are cut.
+const MAX_WORD: usize = 128;
 
-/// The events at the beginning of a stream that are parsed in search of its model and id.
+/// The events at the beginning of a stream that are parsed in search of its model.
 const EVENTS_WITH_HEAD: u64 = 4;
 
 /// What an answer said about itself.
@@ -49,8 +49,6 @@ pub struct Usage {
     pub finish_reason: Option<Cow<'static, str>>,
     /// The model that answered, cut at 128 bytes.
     pub response_model: Option<String>,
-    /// The answer's id, cut at 128 bytes.
-    pub response_id: Option<String>,
     /// Events that carried text, reasoning or arguments of a tool: an estimate of the tokens that
     /// were sent when the stream stops early.
     pub content_events: u64,
@@ -181,9 +179,7 @@ impl Reading {
         if signs.content {
             self.usage.content_events += 1;
         }
-        let head_is_missing =
-            self.usage.response_id.is_none() || self.usage.response_model.is_none();
-        let may_bring_head = head_is_missing && self.events <= EVENTS_WITH_HEAD;
+        let may_bring_head = self.usage.response_model.is_none() && self.events <= EVENTS_WITH_HEAD;
         if !signs.worth_parsing && !may_bring_head {
             return;
         }

@@ -153,8 +153,8 @@ async fn kill_9_under_load_loses_the_last_moments_at_most_and_says_how_many() {
         let late = answered.iter().filter(|(_, at)| !old(at)).count();
         let (greatest, stored): (i64, i64) = database
             .query_row(
-                "SELECT max(o.seq), count(*) FROM outcomes o
-                 WHERE o.boot = (SELECT max(boot) FROM outcomes)",
+                "SELECT max(seq), count(*) FROM requests
+                 WHERE boot = (SELECT max(boot) FROM outcomes)",
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
@@ -177,11 +177,7 @@ async fn kill_9_under_load_loses_the_last_moments_at_most_and_says_how_many() {
     let weir = prepared.spawn().await;
     assert_eq!(weir.get("/status").await["recording"]["pending"], 0);
     let rows: i64 = database(&prepared.dir)
-        .query_row(
-            "SELECT count(*) FROM (SELECT DISTINCT id_high, id_low FROM outcomes)",
-            [],
-            |row| row.get(0),
-        )
+        .query_row("SELECT count(DISTINCT request_id) FROM requests", [], |row| row.get(0))
         .unwrap();
     println!("{acknowledged} acknowledged, {rows} stored");
 }
@@ -250,7 +246,7 @@ async fn what_neither_memory_nor_spool_can_hold_is_dropped_and_counted() {
     assert_eq!(accounts["spool_bytes"], 0, "{accounts}");
     let reader = database(&gateway.prepared.dir);
     let rows: u64 = reader
-        .query_row("SELECT count(*) FROM outcomes", [], |row| row.get::<_, i64>(0))
+        .query_row("SELECT count(*) FROM requests", [], |row| row.get::<_, i64>(0))
         .unwrap()
         .try_into()
         .unwrap();

@@ -39,10 +39,11 @@ pub(crate) fn split(stable: &Backend, canary: &Backend) -> String {
 /// The store's file, read from outside while the gateway has it.
 pub(crate) use weir_tests::gateway::database;
 
-/// The two halves of a request id, as the store keeps them.
-fn halves(id: &str) -> [i64; 2] {
-    let digits: String = id.chars().filter(|digit| *digit != '-').collect();
-    [&digits[..16], &digits[16..]].map(|half| u64::from_str_radix(half, 16).unwrap().cast_signed())
+/// The blocks that the outcome of a request may be in: those of its 64 milliseconds.
+fn blocks_of(id: &str) -> (i64, i64) {
+    let millis = i64::from_str_radix(&[&id[..8], &id[9..13]].concat(), 16).unwrap();
+    let slice = millis / 64;
+    (slice << 20, (slice + 1) << 20)
 }
 
 pub(crate) fn request_id(answer: &Answer) -> String {
@@ -51,10 +52,12 @@ pub(crate) fn request_id(answer: &Answer) -> String {
 
 /// Whether the request's outcome is in the file.
 pub(crate) fn is_stored(database: &Connection, id: &str) -> bool {
+    let (first, after) = blocks_of(id);
     let count: i64 = database
         .query_row(
-            "SELECT count(*) FROM outcomes WHERE id_high = ?1 AND id_low = ?2",
-            halves(id),
+            "SELECT count(*) FROM requests
+             WHERE block >= ?1 AND block < ?2 AND request_id = ?3",
+            (first, after, id),
             |row| row.get(0),
         )
         .unwrap();

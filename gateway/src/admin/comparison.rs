@@ -24,12 +24,10 @@ use super::idempotency::{Answer, Answers};
 use super::status::items;
 use super::{Context, to_the_end};
 use crate::clock;
-use crate::comparison::described;
 use crate::comparison::known::{Counts, Kept, Known};
+use crate::comparison::{described, said};
 use crate::snapshot::{RoutePlan, ShadowPlan, Snapshot};
 use crate::store::AuditRow;
-
-mod said;
 
 /// Ratios between which pairs are counted, from a quarter to four times: eight to a doubling.
 const HISTOGRAM: usize = 33;

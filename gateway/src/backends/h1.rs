@@ -21,7 +21,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
-use policies::framing::{Fault, HeadLimits, Piece, ResponseFraming};
+use policies::framing::{Fault, FieldMark, HeadLimits, Piece, ResponseFraming};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -29,6 +29,7 @@ use super::h1_head::{self, RequestHead};
 use super::stream::Stream;
 use super::{Backend, Endpoint};
 use crate::body::Outgoing;
+use crate::fields::{Names, fields};
 
 /// Room for one read, at first and at most. It doubles when a read fills it.
 const LEAST_READ: usize = 8 << 10;
@@ -44,6 +45,8 @@ const MOST_GATHERED: usize = 16 << 10;
 pub struct H1 {
     stream: Stream,
     framing: ResponseFraming,
+    // Where the fields of the present head or trailer section stand.
+    marks: Vec<FieldMark>,
     // Read and not yet taken.
     read: BytesMut,
     room: usize,
@@ -139,6 +142,7 @@ impl H1 {
         Box::new(Self {
             stream,
             framing: ResponseFraming::new(limits),
+            marks: Vec::new(),
             read: BytesMut::new(),
             room: LEAST_READ,
             out: Vec::new(),
@@ -194,13 +198,19 @@ impl H1 {
     /// Ready with the head of the answer. Its content is still to be read then, and of the request's
     /// content some may still be to be sent: [`H1Body`] does both.
     ///
+    /// * `names`: field names that came before, if somebody keeps them.
+    ///
     /// # Errors
     /// [`SendError`] when the connection ended first, or what came is not an answer.
-    pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, SendError>> {
+    pub fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        names: Option<&mut Names>,
+    ) -> Poll<Result<Parts, SendError>> {
         if self.poll_send(cx).is_err() {
             return Poll::Ready(Err(self.failed()));
         }
-        let head = ready!(self.poll_head(cx));
+        let head = ready!(self.poll_head(cx, names));
         Poll::Ready(head.map_err(|Broken { .. }| self.failed()))
     }
 
@@ -214,7 +224,7 @@ impl H1 {
         body: Outgoing,
     ) -> Result<Parts, SendError> {
         self.ask(head, body);
-        std::future::poll_fn(|cx| self.poll_answer(cx)).await
+        std::future::poll_fn(|cx| self.poll_answer(cx, None)).await
     }
 
     fn failed(&self) -> SendError {
@@ -378,9 +388,13 @@ impl H1 {
         Broken { malformed: !matches!(fault, Fault::ShortBody) }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Broken>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        names: Option<&mut Names>,
+    ) -> Poll<Result<Parts, Broken>> {
         loop {
-            match self.framing.next(&self.read) {
+            match self.framing.next(&self.read, &mut self.marks) {
                 Err(fault) => return Poll::Ready(Err(self.refuse(fault))),
                 Ok(Piece::Informational(count)) => self.read.advance(count),
                 Ok(Piece::Head(count)) => {
@@ -389,10 +403,11 @@ impl H1 {
                         // Nothing of the answer need be sent on then (T07).
                         return Poll::Ready(Err(self.refuse(fault)));
                     }
-                    let Some((parts, keep)) = h1_head::read(&head) else {
+                    let parts = h1_head::read(&head, &self.marks, &self.framing, names);
+                    let Some(parts) = parts else {
                         return Poll::Ready(Err(self.refuse(Fault::StatusLine)));
                     };
-                    self.keep = keep;
+                    self.keep = self.framing.keeps();
                     self.take_frames();
                     return Poll::Ready(Ok(parts));
                 }
@@ -421,9 +436,11 @@ impl H1 {
             }
             // Only lines: what is content or trailers is for the next frame, and a fault too.
             let mut ahead = self.framing.clone();
-            match ahead.next(&self.read) {
+            match ahead.next(&self.read, &mut Vec::new()) {
                 Ok(Piece::Frame(count)) => {
                     self.framing = ahead;
+                    // Those of the head; trailers may have begun.
+                    self.marks.clear();
                     self.read.advance(count);
                 }
                 Ok(Piece::Trailers(2)) => {
@@ -444,7 +461,7 @@ impl H1 {
             if self.ended {
                 return Poll::Ready(None);
             }
-            match self.framing.next(&self.read) {
+            match self.framing.next(&self.read, &mut self.marks) {
                 Err(fault) => return Poll::Ready(Some(Err(self.refuse(fault)))),
                 Ok(Piece::Data(count)) => {
                     let data = self.read.split_to(count).freeze();
@@ -454,7 +471,8 @@ impl H1 {
                 Ok(Piece::Trailers(count)) => {
                     let lines = self.read.split_to(count).freeze();
                     self.ended = true;
-                    if let Some(trailers) = h1_head::fields(&lines, 0).filter(|t| !t.is_empty()) {
+                    let trailers = fields(&lines, &self.marks, None, 0);
+                    if let Some(trailers) = trailers.filter(|trailers| !trailers.is_empty()) {
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
                 }

@@ -5,8 +5,10 @@
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use policies::framing::{FieldMark, ResponseFraming};
 
 use super::added::Added;
+use crate::fields::{Names, fields};
 
 /// The head of a request as a backend gets it, put together where it is written.
 #[derive(Clone, Copy, Debug)]
@@ -93,66 +95,52 @@ pub(crate) fn end_chunks(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The head of a response, and whether the connection may carry another request after it. `None` if
-/// it is not one; that was ruled out before.
-pub(super) fn read(head: &Bytes) -> Option<(Parts, bool)> {
-    let http11 = head.get(..8)? == b"HTTP/1.1";
-    let status = StatusCode::from_bytes(head.get(9..12)?).ok()?;
-    let (mut parts, ()) = Response::new(()).into_parts();
-    parts.status = status;
-    parts.version = if http11 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let first = memchr::memchr(b'\n', head)? + 1;
-    parts.headers = fields(head, first)?;
-    let says = |option: &[u8]| {
-        parts
-            .headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .any(|word| word.trim_ascii().eq_ignore_ascii_case(option))
-    };
-    let keep = if http11 { !says(b"close") } else { says(b"keep-alive") };
-    Some((parts, keep))
-}
+/// Fields that are added to an answer on its way to the client, as a rule.
+const ADDED: usize = 2;
 
-/// Field lines from `at` up to the empty line, as a map. Values are slices of `lines`.
-pub(super) fn fields(lines: &Bytes, at: usize) -> Option<HeaderMap> {
-    let count = memchr::memchr_iter(b'\n', lines.get(at..)?).count();
-    // A few more are added on the way to the client.
-    let mut map = HeaderMap::with_capacity(count + 2);
-    let mut begin = at;
-    for feed in memchr::memchr_iter(b'\n', lines.get(at..)?) {
-        let line = lines.get(begin..at + feed)?.strip_suffix(b"\r")?;
-        if line.is_empty() {
-            return Some(map);
-        }
-        let colon = memchr::memchr(b':', line)?;
-        let value = line.get(colon + 1..)?.trim_ascii();
-        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
-        map.append(name, HeaderValue::from_maybe_shared(lines.slice_ref(value)).ok()?);
-        begin = at + feed + 1;
-    }
-    Some(map)
+/// The head of a response, whose fields stand at `marks` in `head`. `None` if it is not one; that was
+/// ruled out before.
+pub(super) fn read(
+    head: &Bytes,
+    marks: &[FieldMark],
+    framing: &ResponseFraming,
+    names: Option<&mut Names>,
+) -> Option<Parts> {
+    let (mut parts, ()) = Response::new(()).into_parts();
+    parts.status = StatusCode::from_u16(framing.status()).ok()?;
+    parts.version = if framing.http11() { Version::HTTP_11 } else { Version::HTTP_10 };
+    parts.headers = fields(head, marks, names, ADDED)?;
+    Some(parts)
 }
 
 #[cfg(test)]
 mod tests {
+    use policies::framing::HeadLimits;
+
     use super::*;
 
     #[test]
     fn a_head_is_read_as_it_is_written_and_values_keep_their_bytes() {
-        let head = Bytes::from_static(
+        let limits = HeadLimits { target_bytes: 0, header_bytes: 1_000, header_fields: 10 };
+        let read = |bytes: &'static [u8]| {
+            let mut framing = ResponseFraming::new(limits);
+            framing.expect(false);
+            let mut marks = Vec::new();
+            framing.next(bytes, &mut marks).unwrap();
+            let parts = super::read(&Bytes::from_static(bytes), &marks, &framing, None).unwrap();
+            (parts, framing.keeps())
+        };
+        let (parts, keeps) = read(
             b"HTTP/1.1 207 Multi\r\nA:  x y \t\r\nb:\r\na: \xff\r\nConnection: x, CLOSE\r\n\r\n",
         );
-        let (parts, keep) = read(&head).unwrap();
-        assert_eq!((parts.status.as_u16(), keep), (207, false));
+        assert_eq!((parts.status.as_u16(), parts.version, keeps), (207, Version::HTTP_11, false));
         let a: Vec<_> = parts.headers.get_all("a").iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(a, [&b"x y"[..], b"\xff"]);
         assert_eq!(parts.headers.get("b").unwrap().as_bytes(), b"");
-        let (_, keep) = read(&Bytes::from_static(b"HTTP/1.0 200\r\n\r\n")).unwrap();
-        assert!(!keep);
-        let kept = b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n";
-        assert!(read(&Bytes::from_static(kept)).unwrap().1);
+        let (parts, keeps) = read(b"HTTP/1.0 200\r\n\r\n");
+        assert_eq!((parts.version, keeps), (Version::HTTP_10, false));
+        assert!(read(b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\n\r\n").1);
+        assert!(read(b"HTTP/1.1 200 OK\r\n\r\n").1);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,11 +83,30 @@ impl Drop for H2Stream {
     }
 }
 
+/// Ids of endpoints are counted up here: nobody can choose them to collide.
+#[derive(Default)]
+struct ById(u64);
+
+impl Hasher for ById {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Golden ratio: neighbours lie far apart.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// All connections of one worker.
 #[derive(Default)]
 pub struct Pool {
     #[expect(clippy::vec_box, reason = "a connection moves between request and pool as a pointer")]
-    idle: RefCell<HashMap<u64, Vec<Box<H1>>>>,
+    idle: RefCell<HashMap<u64, Vec<Box<H1>>, BuildHasherDefault<ById>>>,
     h2: RefCell<HashMap<u64, Vec<Rc<H2>>>>,
     // One connect at a time to an endpoint that speaks HTTP/2, so that a burst shares it.
     connecting: RefCell<HashMap<u64, Rc<tokio::sync::Semaphore>>>,

@@ -22,6 +22,8 @@ pub(crate) struct Start<'a> {
     pub(crate) variant: Option<String>,
     /// Settings as JSON.
     pub(crate) settings: Option<&'a Path>,
+    /// The shadow that has to have passed.
+    pub(crate) shadow: Option<String>,
     /// Whether evidence of an earlier ramp is forgotten.
     pub(crate) afresh: bool,
     /// What else was said, over what the settings say.
@@ -43,6 +45,7 @@ pub(crate) fn start(
     };
     body.extend(start.members);
     body.extend(start.variant.map(|variant| ("variant".to_owned(), json!(variant))));
+    body.extend(start.shadow.map(|shadow| ("shadow".to_owned(), json!(shadow))));
     body.extend(change.reason.map(|reason| ("reason".to_owned(), json!(reason))));
     if start.afresh {
         body.insert("afresh".to_owned(), json!(true));

@@ -43,13 +43,14 @@ fn exposures(book: &EvidenceBook) -> (u64, u64) {
 #[test]
 fn only_what_the_hash_dealt_counts() {
     let book = book(&["stable", "canary"]);
-    book.add(&row("stable", Outcome::Ok));
-    book.add(&row("canary", Outcome::Timeout));
+    book.add([&row("stable", Outcome::Ok), &row("canary", Outcome::Timeout)]);
     assert_eq!(exposures(&book), (1, 1));
-    book.add(&Row { eligible: false, ..row("canary", Outcome::Ok) });
-    book.add(&Row { outcome: None, ..row("canary", Outcome::Ok) });
-    book.add(&Row { experiment: Some("other"), ..row("canary", Outcome::Ok) });
-    book.add(&Row { variant: Some("nobody"), ..row("canary", Outcome::Ok) });
+    book.add([
+        &Row { eligible: false, ..row("canary", Outcome::Ok) },
+        &Row { outcome: None, ..row("canary", Outcome::Ok) },
+        &Row { experiment: Some("other"), ..row("canary", Outcome::Ok) },
+        &Row { variant: Some("nobody"), ..row("canary", Outcome::Ok) },
+    ]);
     assert_eq!(exposures(&book), (1, 1));
     let shares = book.with("int8", |evidence| evidence.epochs()[&1].shares.clone()).unwrap();
     assert_eq!(shares, Some(vec![5_000, 5_000]), "said with the first exposure");
@@ -58,7 +59,7 @@ fn only_what_the_hash_dealt_counts() {
 #[test]
 fn a_rescue_is_a_failure_of_the_variant_that_needed_it() {
     let book = book(&["stable", "canary"]);
-    book.add(&Row { served: Some("stable"), ..row("canary", Outcome::Ok) });
+    book.add([&Row { served: Some("stable"), ..row("canary", Outcome::Ok) }]);
     let failed = book.with("int8", |evidence| evidence.events(Event::Failed, 1, 0)).unwrap();
     assert_eq!((failed[0].treated, failed[0].control), (1, 0));
 }
@@ -77,7 +78,7 @@ fn feedback_is_filed_where_the_exposure_was_dealt() {
 fn what_is_saved_comes_back_and_what_is_not_evidence_does_not() {
     let before = book(&["stable", "canary"]);
     assert!(before.unsaved(true).is_empty(), "nothing was counted");
-    before.add(&row("canary", Outcome::UpstreamReset));
+    before.add([&row("canary", Outcome::UpstreamReset)]);
     before.with_known("int8", |known| {
         known.remember(1, &Metric::Failed, rule::Reached { harm: 3.0, above_floor: 1.0 });
         known.sample_ratio([2.0, 0.0, 0.0]);
@@ -105,12 +106,12 @@ fn what_is_saved_comes_back_and_what_is_not_evidence_does_not() {
 #[test]
 fn a_fresh_start_forgets_counts_but_not_who_is_who() {
     let book = book(&["stable", "canary"]);
-    book.add(&row("canary", Outcome::Timeout));
+    book.add([&row("canary", Outcome::Timeout)]);
     assert_eq!(book.unsaved(false).len(), 1);
     assert!(book.begin_anew("int8"));
     assert_eq!(exposures(&book), (0, 0));
     assert_eq!(book.unsaved(true).len(), 1, "that nothing is known any more is saved too");
-    book.add(&row("canary", Outcome::Ok));
+    book.add([&row("canary", Outcome::Ok)]);
     assert_eq!(exposures(&book), (0, 1));
 }
 

@@ -13,7 +13,7 @@ use policies::trace_context::TraceContext;
 use crate::names::Name;
 
 /// Attempts that a row keeps besides the last: two at the variant's backend, two at control's.
-pub const MOST_EARLIER: usize = 3;
+const MOST_EARLIER: usize = 3;
 
 /// A duration in whole microseconds that may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -26,6 +26,11 @@ impl Micros {
     /// A known duration. Stored plus one, so that zero is a value like any other.
     pub fn of(duration: std::time::Duration) -> Self {
         Self::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX - 1))
+    }
+
+    /// The same from nanoseconds.
+    pub fn of_nanos(nanos: u64) -> Self {
+        Self::from_micros(nanos / 1_000)
     }
 
     /// A known number of microseconds.
@@ -81,9 +86,9 @@ pub struct Attempt {
     pub ended: Micros,
 }
 
-/// What only spans are made of, and nobody stores. Held in place: a request that is not sampled
-/// allocates nothing for it.
-#[derive(Clone, Copy, Debug, Default)]
+/// What only spans are made of, and nobody stores. A request that is not sampled allocates nothing
+/// for it, unless it is retried.
+#[derive(Clone, Debug, Default)]
 pub struct SpanFacts {
     /// What the caller's `traceparent` said, if its trace is not continued.
     pub link: Option<TraceContext>,
@@ -93,8 +98,8 @@ pub struct SpanFacts {
     pub began: Micros,
     /// Why the last attempt failed, if it did before an answer.
     pub failed: Option<Flag>,
-    /// Attempts before the last one, the first first; `Row::attempts` says how many there are.
-    pub earlier: [Attempt; MOST_EARLIER],
+    /// Attempts before the last one, the first first.
+    pub earlier: Vec<Attempt>,
     /// Whether the row tells of a copy to a shadow: it has one span, no line, and no outcome.
     pub copy: bool,
 }
@@ -212,7 +217,7 @@ pub struct Row {
 
     /// First byte of the head to its end.
     pub t_header: Micros,
-    /// Authentication.
+    /// End of head to the caller known, or refused.
     pub t_auth: Micros,
     /// Waiting for a connection.
     pub t_connect: Micros,
@@ -307,8 +312,15 @@ impl Default for Row {
 impl Row {
     /// Attempts before the last one.
     pub fn earlier(&self) -> &[Attempt] {
-        let count = (self.attempts as usize).saturating_sub(1).min(MOST_EARLIER);
-        &self.spans.earlier[..count]
+        let count = (self.attempts as usize).saturating_sub(1);
+        self.spans.earlier.get(..count).unwrap_or(&self.spans.earlier)
+    }
+
+    /// Another attempt follows this one.
+    pub fn add_earlier(&mut self, attempt: Attempt) {
+        if self.spans.earlier.len() < MOST_EARLIER {
+            self.spans.earlier.push(attempt);
+        }
     }
 
     /// Spans that it has if it is sampled.
@@ -316,7 +328,7 @@ impl Row {
         if self.spans.copy || self.attempts == 0 { 1 } else { 2 + self.earlier().len() }
     }
 
-    /// Back to the beginning, keeping the capacity of the text fields.
+    /// Back to the beginning, keeping the room of the text fields.
     pub fn clear(&mut self) {
         let mut texts = [
             std::mem::take(&mut self.client_request_id),

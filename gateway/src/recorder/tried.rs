@@ -44,9 +44,7 @@ impl Tried<'_> {
 
     /// Those of a row, the first first.
     pub fn all(row: &Row) -> Vec<Self> {
-        // One that never began is a place that nobody filled.
-        let begun = row.earlier().iter().filter(|attempt| attempt.began.get().is_some());
-        begun.map(Self::of).collect()
+        row.earlier().iter().map(Self::of).collect()
     }
 
     fn attempt(&self) -> Attempt {
@@ -67,8 +65,7 @@ impl Tried<'_> {
 
     /// Gives a row that is read back the attempts it had.
     pub fn give(tried: &[Self], row: &mut Row) {
-        for (place, tried) in row.spans.earlier.iter_mut().zip(tried) {
-            *place = tried.attempt();
-        }
+        row.spans.earlier.clear();
+        tried.iter().for_each(|tried| row.add_earlier(tried.attempt()));
     }
 }

@@ -1,8 +1,7 @@
 //! Who calls. Deny by default; every denial looks the same from outside (hardening T14).
 
-use policies::api_key::{Denied, KeyEntry, credential_of};
+use policies::api_key::{Denied, KeyEntry, take_credential};
 
-use crate::clock;
 use crate::request::read_head::Head;
 use crate::request::{Cx, Record, Rejection};
 use crate::telemetry::counters::bump;
@@ -17,14 +16,13 @@ pub fn authenticate<'a>(
     record: &mut Record,
 ) -> Result<&'a KeyEntry, Rejection> {
     let counters = cx.worker.counters();
-    let began = clock::now();
     // Expiry is a matter of seconds: the time at which the head was complete will do.
     let now = i64::try_from(record.row().started_unix_nanos / 1_000_000_000).unwrap_or(i64::MAX);
-    let presented = credential_of(&head.headers).map_err(Denied::from);
+    let presented = take_credential(&mut head.headers, head.seen).map_err(Denied::from);
     let found = presented
         .and_then(|key| key.ok_or(Denied::Missing))
-        .and_then(|key| cx.snapshot.keys.find(key, now));
-    record.authenticated(began.elapsed());
+        .and_then(|key| cx.snapshot.keys.find(key.token(), now));
+    record.authenticated();
     let entry = match found {
         Ok(entry) => entry,
         Err(why) => {
@@ -33,7 +31,6 @@ pub fn authenticate<'a>(
         }
     };
     bump(&counters.auth[0], 1);
-    policies::headers::strip_credentials(&mut head.headers);
     record.row().key_id.push_str(&entry.id);
     Ok(entry)
 }

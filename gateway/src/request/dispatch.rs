@@ -270,14 +270,14 @@ impl Sender<'_> {
         let uptime_at = |now| self.cx.worker.shared.backends.uptime_at(now);
         // One look at the clock for all that happens at once.
         let mut now = clock::now();
-        life.budget.request(uptime_at(now));
+        let mut uptime = uptime_at(now);
+        life.budget.request(uptime);
         let unit_hash = affinity(self.cx, backend, self.assignment, record);
         let mut avoid = None;
         let mut attempt = 1;
         loop {
             let set = life.endpoints.load_full();
-            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime_at(now))
-            else {
+            let Some(endpoint) = balance::choose(backend, &set, unit_hash, avoid, uptime) else {
                 return Err(if life.unresolved.lock().is_empty() {
                     Rejection::NoEndpoint
                 } else {
@@ -301,13 +301,14 @@ impl Sender<'_> {
                 Err(failed) => failed,
             };
             now = clock::now();
+            uptime = uptime_at(now);
             record.attempt_ended(backend, failed.result);
             if failed.blame {
                 let all = &set.all;
                 let ejected = all.iter().filter(|e| !e.health.is_serving()).count();
                 let may = policies::health::may_eject(ejected, all.len());
                 if let Some(policies::health::Change::Ejected { .. }) =
-                    endpoint.health.failed(uptime_at(now), may)
+                    endpoint.health.failed(uptime, may)
                 {
                     life.ejections.fetch_add(1, Relaxed);
                     crate::telemetry::events::endpoint_ejected(backend.name, endpoint.address);
@@ -389,7 +390,9 @@ impl Sender<'_> {
                 let sent = record.sent(now);
                 let reused = connection.reused;
                 let mut timer = connection.timer.take();
-                let answer = std::future::poll_fn(|cx| connection.poll_answer(cx));
+                let answer = std::future::poll_fn(|cx| {
+                    connection.poll_answer(cx, Some(&mut worker.field_names.borrow_mut()))
+                });
                 let answer = self.within(answer, sent, whole_deadline, &mut timer).await;
                 connection.timer = timer;
                 match answer {

@@ -1,5 +1,8 @@
 //! The body: read only as far as a decision needs it, then streamed.
 
+use std::rc::Rc;
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::header;
 use policies::peek;
@@ -50,14 +53,50 @@ pub async fn prepare(
     let copied = !route.shadows.is_empty();
     let keep =
         if copied { limits.shadow_bytes.max(limits.replay_bytes) } else { limits.replay_bytes };
-    let source = source(cx, record, route.body_bytes, keep)?;
     if length.is_some_and(|length| length <= limits.replay_bytes as u64) {
-        let body = source.collect().await.map_err(Rejection::Body)?;
+        let body = match at_hand(record).await? {
+            AtHand::All(body) => body,
+            AtHand::Some(first) => {
+                let source = source(cx, record, route.body_bytes, keep, first)?;
+                source.collect().await.map_err(Rejection::Body)?
+            }
+        };
         head.payload = Payload::Whole(body, Peeked::default());
     } else {
+        let source = source(cx, record, route.body_bytes, keep, None)?;
         head.payload = Payload::Streaming(source, length);
     }
     Ok(())
+}
+
+/// What has come of a body so far.
+enum AtHand {
+    /// All of it.
+    All(Bytes),
+    /// A piece of it, or nothing.
+    Some(Option<Bytes>),
+}
+
+/// Takes what came together with the head: nearly always all of a small body, which then needs nobody
+/// who reads and keeps it.
+async fn at_hand(record: &mut Record) -> Result<AtHand, Rejection> {
+    let Some(body) = &mut record.body else { return Ok(AtHand::Some(None)) };
+    let first = std::future::poll_fn(|cx| Poll::Ready(body.poll_frame(cx))).await;
+    let first = match first {
+        Poll::Pending => None,
+        Poll::Ready(None) => Some(Bytes::new()),
+        Poll::Ready(Some(Err(fault))) => return Err(Rejection::Body(fault)),
+        // A body of a known length has no trailers before its content.
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+    };
+    match first {
+        Some(data) if body.is_end_stream() => {
+            record.body = None;
+            record.row().request_bytes = data.len() as u64;
+            Ok(AtHand::All(data))
+        }
+        first => Ok(AtHand::Some(first)),
+    }
 }
 
 fn pointers(route: &RoutePlan) -> Vec<&str> {
@@ -90,7 +129,7 @@ pub async fn read_whole(
         return Err(too_large());
     }
     let most = cx.snapshot.limits.body_bytes.min(limit as u64);
-    let source = source(cx, record, most, limit)?;
+    let source = source(cx, record, most, limit, None)?;
     let body = source.collect().await.map_err(|fault| match fault {
         BodyFault::TooLarge(_) => too_large(),
         BodyFault::TooSlow | BodyFault::Broken | BodyFault::Malformed(_) => Rejection::Body(fault),
@@ -114,7 +153,7 @@ pub async fn whole(cx: &Cx, record: &mut Record, limit: u64) -> Result<Bytes, Re
         return Err(Rejection::Body(BodyFault::TooLarge(limit)));
     }
     let keep = usize::try_from(limit).unwrap_or(usize::MAX);
-    source(cx, record, limit, keep)?.collect().await.map_err(Rejection::Body)
+    source(cx, record, limit, keep, None)?.collect().await.map_err(Rejection::Body)
 }
 
 fn source(
@@ -122,13 +161,18 @@ fn source(
     record: &mut Record,
     bytes: u64,
     keep: usize,
-) -> Result<std::rc::Rc<Source>, Rejection> {
+    first: Option<Bytes>,
+) -> Result<Rc<Source>, Rejection> {
     let limits = &cx.snapshot.limits;
     let incoming = record.body.take().ok_or(Rejection::Internal)?;
     let limits =
         BodyLimits { bytes, gap: limits.body_idle_timeout, min_rate: limits.body_min_rate };
-    let source = Source::new(incoming, limits, keep, record.started());
-    record.source = Some(std::rc::Rc::clone(&source));
+    let source = match first {
+        None => Source::new(incoming, limits, keep, record.started()),
+        Some(first) => Source::begun(incoming, first, limits, keep, record.started())
+            .map_err(Rejection::Body)?,
+    };
+    record.source = Some(Rc::clone(&source));
     Ok(source)
 }
 

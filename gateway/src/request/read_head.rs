@@ -32,6 +32,8 @@ pub struct Head {
     pub query: String,
     /// Fields that may go on.
     pub headers: HeaderMap,
+    /// Which were there when it came.
+    pub seen: Seen,
     /// What is added to them.
     pub added: Added,
     /// The variant that the client asks for; whether it may is for `assign` to say.
@@ -266,6 +268,7 @@ pub fn read_head(cx: &Cx, parts: Parts, record: &mut Record) -> Result<Box<Head>
         path,
         query,
         headers,
+        seen,
         added,
         forced,
         is_copy,

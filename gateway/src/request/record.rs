@@ -40,6 +40,8 @@ pub struct Record {
     // Taken when it is over.
     row: Option<Box<Row>>,
     started: Instant,
+    // When the head of the response came.
+    answered: Instant,
     ahead: usize,
     /// The client's body, until somebody reads it.
     pub body: Option<ClientBody>,
@@ -78,7 +80,8 @@ impl Record {
     /// Begins with the head.
     pub fn open(cx: &Cx, head: &request::Parts, body: ClientBody) -> Self {
         let worker = &cx.worker;
-        let wall = clock::unix_nanos();
+        let started = clock::now();
+        let wall = worker.wall_at(started);
         let id = RequestId::new(wall, fastrand::u64(..));
         let mut row = worker.shared.recorder.take_row(worker.id);
         row.request_id = id.0;
@@ -99,7 +102,8 @@ impl Record {
         Self {
             cx: cx.clone(),
             row: Some(row),
-            started: clock::now(),
+            started,
+            answered: started,
             ahead,
             body: Some(body),
             source: None,
@@ -403,8 +407,8 @@ impl Record {
                 backend: row.backend,
                 request_id: row.request_id,
                 started_unix_nanos: row.started_unix_nanos,
-                sent: self.times.sent(self.source.as_ref().and_then(|source| source.ended.get())),
-                first_byte: self.times.first_byte(),
+                sent: self.sent_at(self.source.as_ref().and_then(|source| source.ended.get())),
+                first_byte: self.first_byte_at(),
                 over: now,
             });
         }

@@ -24,7 +24,6 @@ use crate::body::ClientBody;
 use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
 use crate::server::h1::answer::{Answer, Step};
-use crate::server::h1::head::Names;
 use crate::server::h1::wire::{Asked, Next, Wire};
 use crate::server::http::{ClientStream, begin, caught, closed};
 use crate::server::running::{Running, Task};
@@ -60,7 +59,6 @@ enum End {
 /// What the connections of a worker use in turn, so that idle ones hold nothing.
 #[derive(Debug, Default)]
 pub struct Spare {
-    names: Names,
     marks: Marks,
     room: Vec<u8>,
 }

@@ -18,6 +18,7 @@ use rusqlite::{
 };
 
 use self::open::{connect, keep_hands_off};
+use self::outcomes::Arrival;
 use self::vocabulary::Vocabulary;
 use super::outbox::{Outbox, Tried};
 use super::{
@@ -310,7 +311,18 @@ impl Store for Sqlite {
         if rows.is_empty() {
             return Ok(());
         }
-        self.write(|transaction, vocabulary| outcomes::add(transaction, vocabulary, boot, rows))
+        self.write(|transaction, vocabulary| {
+            outcomes::add(transaction, vocabulary, boot, rows, Arrival::Again)
+        })
+    }
+
+    fn add_new_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, vocabulary| {
+            outcomes::add(transaction, vocabulary, boot, rows, Arrival::First)
+        })
     }
 
     fn outcomes(&mut self, query: &OutcomeQuery) -> Result<Vec<serde_json::Value>, StoreError> {
@@ -479,6 +491,12 @@ enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for Fault {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::Sql(error.into())
     }
 }
 

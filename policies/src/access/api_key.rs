@@ -11,10 +11,13 @@
 //! secret (T14).
 
 use std::fmt;
+use std::ops::Range;
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
+
+use crate::headers::{Seen, strip_credentials};
 
 mod ring;
 
@@ -162,8 +165,8 @@ pub fn parse_id(text: &str) -> Option<&str> {
 
 /// What the store keeps of a key: its hash keyed with this installation's `pepper`, so that a
 /// stolen table cannot even be used to check a guess.
-pub fn stored_hash(pepper: &[u8; 32], secret: &str) -> [u8; 32] {
-    blake3::keyed_hash(pepper, secret.as_bytes()).into()
+pub fn stored_hash(pepper: &[u8; 32], secret: impl AsRef<[u8]>) -> [u8; 32] {
+    blake3::keyed_hash(pepper, secret.as_ref()).into()
 }
 
 /// What a configuration file states of a key.
@@ -171,8 +174,8 @@ pub fn stored_hash(pepper: &[u8; 32], secret: &str) -> [u8; 32] {
 /// Without the pepper, so that a file can be written before there is an installation and be the
 /// same for all of them. That is safe for keys as long and random as [`make`] makes them, and for
 /// nothing that a person thought up.
-pub fn declared_hash(secret: &str) -> [u8; 32] {
-    blake3::derive_key("weir 2026-11 api key, declared by hash", secret.as_bytes())
+pub fn declared_hash(secret: impl AsRef<[u8]>) -> [u8; 32] {
+    blake3::derive_key("weir 2026-11 api key, declared by hash", secret.as_ref())
 }
 
 const HASH_SCHEME: &str = "blake3:";
@@ -266,6 +269,56 @@ pub fn credential_of(headers: &HeaderMap) -> Result<Option<&str>, Malformed> {
         found = Some(text);
     }
     Ok(found)
+}
+
+/// A credential that was taken out of a head.
+#[derive(Debug)]
+pub struct Credential(HeaderValue, Range<usize>);
+
+impl Credential {
+    /// The key or token, as visible ASCII.
+    pub fn token(&self) -> &[u8] {
+        self.0.as_bytes().get(self.1.clone()).unwrap_or_default()
+    }
+}
+
+/// What [`credential_of`] finds, taken out of the head together with every field that one may stand
+/// in: the backend never sees it (T24).
+///
+/// `seen`: at least what is there of [`Seen::CREDENTIALS`].
+pub fn take_credential(
+    headers: &mut HeaderMap,
+    seen: Seen,
+) -> Result<Option<Credential>, Malformed> {
+    let seen = seen.only(Seen::CREDENTIALS);
+    if seen == Seen::NONE {
+        return Ok(None);
+    }
+    let is_repeated = headers.len() != headers.keys_len();
+    let [authorization, ..] = &FIELDS;
+    if seen == Seen::AUTHORIZATION && !is_repeated {
+        // The ordinary case: the field is found once, to be read and to be removed.
+        return headers.remove(authorization).map(of_authorization).transpose();
+    }
+    let text = credential_of(headers)?.map(ToOwned::to_owned);
+    strip_credentials(headers);
+    let Some(text) = text else { return Ok(None) };
+    let length = text.len();
+    let mut value = HeaderValue::try_from(text).map_err(|_| Malformed)?;
+    value.set_sensitive(true);
+    Ok(Some(Credential(value, 0..length)))
+}
+
+fn of_authorization(value: HeaderValue) -> Result<Credential, Malformed> {
+    let token = bearer(value.as_bytes())?;
+    if !is_one_token(token) {
+        return Err(Malformed);
+    }
+    // What is around the token: the scheme before it, and spaces behind.
+    let behind = value.as_bytes().iter().rev().take_while(|&&byte| byte == b' ').count();
+    let end = value.len() - behind;
+    let place = end - token.len()..end;
+    Ok(Credential(value, place))
 }
 
 /// Whether a secret of the operator's own making can be presented at all: 1 to [`LONGEST`] visible

@@ -1,6 +1,7 @@
 //! Units, each remembered once, with the epoch that saw it first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Merged sets may hold so many times what one replica collects.
 const MERGED: usize = 4;
@@ -60,24 +61,49 @@ pub struct Units {
     bound: usize,
     closed: bool,
     /// By mixed hash.
-    units: BTreeMap<u64, (Place, u8)>,
+    units: HashMap<u64, (Place, u8), BuildHasherDefault<Mixed>>,
     /// Follows from `units`; kept, because every look asks.
     counts: BTreeMap<Place, UnitCount>,
 }
 
+/// What is hashed is a hash already, under a key that nobody outside knows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = mix64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, mixed: u64) {
+        self.0 = mixed;
+    }
+}
+
 impl Units {
     pub(super) fn new(bound: usize) -> Self {
-        Self { bound, closed: false, units: BTreeMap::new(), counts: BTreeMap::new() }
+        Self { bound, closed: false, units: HashMap::default(), counts: BTreeMap::new() }
     }
 
     /// Notes that a unit was at a place; an earlier place takes the unit over, a later one is
     /// nothing new.
     pub(super) fn see(&mut self, mixed: u64, place: Place, flags: u8) {
-        if !self.units.contains_key(&mixed) && self.units.len() >= self.bound {
-            self.closed = true;
-        }
-        if self.closed && !self.units.contains_key(&mixed) {
-            return;
+        match self.units.get(&mixed) {
+            // The ordinary case: a unit that was here before.
+            Some((first, had)) if *first == place && had | flags == *had => return,
+            Some(_) => {}
+            None => {
+                self.closed |= self.units.len() >= self.bound;
+                if self.closed {
+                    return;
+                }
+            }
         }
         self.put(mixed, place, flags);
     }
@@ -85,7 +111,6 @@ impl Units {
     fn put(&mut self, mixed: u64, place: Place, flags: u8) {
         let (before, after) = match self.units.get(&mixed) {
             Some((first, _)) if *first < place => return,
-            // The ordinary case: a unit that was here before.
             Some((first, had)) if *first == place && had | flags == *had => return,
             Some((first, had)) if *first == place => (Some((*first, *had)), (place, had | flags)),
             Some(before) => (Some(*before), (place, flags)),
@@ -105,10 +130,14 @@ impl Units {
             self.put(*mixed, *place, *flags);
         }
         let most = self.bound.saturating_mul(MERGED);
-        while self.units.len() > most {
+        if self.units.len() > most {
             self.closed = true;
-            if let Some((_, (place, flags))) = self.units.pop_last() {
-                self.counts.entry(place).or_default().change(flags, false);
+            let mut all: Vec<u64> = self.units.keys().copied().collect();
+            all.sort_unstable();
+            for mixed in all.split_off(most) {
+                if let Some((place, flags)) = self.units.remove(&mixed) {
+                    self.counts.entry(place).or_default().change(flags, false);
+                }
             }
         }
         self.counts.retain(|_, count| count.seen > 0);
@@ -136,7 +165,10 @@ impl Units {
 
     /// Everything in it: closed, then mixed hash, place and flags of each, ascending.
     pub(super) fn parts(&self) -> (bool, impl ExactSizeIterator<Item = (u64, Place, u8)>) {
-        (self.closed, self.units.iter().map(|(mixed, (place, flags))| (*mixed, *place, *flags)))
+        let all = self.units.iter().map(|(mixed, (place, flags))| (*mixed, *place, *flags));
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable();
+        (self.closed, all.into_iter())
     }
 
     /// From [`Units::parts`]; what is beyond the bound of merged sets is cut.

@@ -23,7 +23,7 @@ pub(super) struct Fields {
     pub(super) expects_continue: bool,
     /// `TE` says `trailers`.
     pub(super) takes_trailers: bool,
-    http11: bool,
+    pub(super) http11: bool,
     /// What Host a response has does not matter, nor what else only a client may ask for.
     request: bool,
     trailers: bool,

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::fields::Fields;
 use super::line::{Line, sharpen};
-use super::piece::Piece;
+use super::piece::{FieldMark, Piece};
 use super::{Fault, HeadLimits, octets};
 
 /// Most informational responses before a final one.
@@ -88,7 +88,7 @@ impl ResponseFraming {
         }
         let mut passed = 0;
         loop {
-            match self.step(bytes.get(passed..).unwrap_or_default()) {
+            match self.step(bytes.get(passed..).unwrap_or_default(), None) {
                 Ok(0) => return Ok(passed),
                 Ok(count) => passed += count,
                 Err(fault) => {
@@ -102,6 +102,8 @@ impl ResponseFraming {
     /// What `bytes` begin with. As many as the answer says must leave them before the next call.
     ///
     /// * `bytes`: all that was read and not yet taken.
+    /// * `marks`: where the fields of a head or of a trailer section stand in it. Between the calls for
+    ///   one of them it must stay as it is; it is cleared when one begins.
     ///
     /// [`Self::scan`] for a reader who parses nothing again: heads and trailers were found valid
     /// (each line but the first is a token, a colon and text, and ends with CRLF), content is
@@ -111,12 +113,12 @@ impl ResponseFraming {
     ///
     /// The first fault, and the same again at each later call: nothing is taken after it.
     #[inline]
-    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, Fault> {
+    pub fn next(&mut self, bytes: &[u8], marks: &mut Vec<FieldMark>) -> Result<Piece, Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         let before = self.phase;
-        let count = self.step(bytes).inspect_err(|&fault| self.fault = Some(fault))?;
+        let count = self.step(bytes, Some(marks)).inspect_err(|&fault| self.fault = Some(fault))?;
         Ok(match before {
             _ if count == 0 => Piece::Nothing,
             Phase::StatusLine | Phase::Fields if self.phase == Phase::StatusLine => {
@@ -148,6 +150,21 @@ impl ResponseFraming {
             Phase::Body(Body::Fixed(left)) => Some(left),
             Phase::StatusLine | Phase::Fields | Phase::Body(_) | Phase::Tunnel => None,
         }
+    }
+
+    /// The status of the last complete head.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether the last complete head says HTTP/1.1, and not HTTP/1.0.
+    pub fn http11(&self) -> bool {
+        self.fields.http11
+    }
+
+    /// Whether the last complete head lets another request follow.
+    pub fn keeps(&self) -> bool {
+        if self.fields.http11 { !self.fields.close } else { self.fields.keep_alive }
     }
 
     /// Whether no response is outstanding and the last one was complete and exactly framed: only
@@ -201,13 +218,13 @@ impl ResponseFraming {
         }
     }
 
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn step(&mut self, bytes: &[u8], marks: Option<&mut Vec<FieldMark>>) -> Result<usize, Fault> {
         match &mut self.phase {
             Phase::Idle if bytes.is_empty() => Ok(0),
             Phase::Idle => Err(Fault::ExcessBytes),
-            Phase::StatusLine | Phase::Fields => self.head(bytes),
+            Phase::StatusLine | Phase::Fields => self.head(bytes, marks),
             Phase::Body(body) => {
-                let count = body.step(bytes, &mut self.line, &mut self.fields, None)?;
+                let count = body.step(bytes, &mut self.line, &mut self.fields, marks)?;
                 if *body == Body::Ended {
                     self.phase = Phase::Idle;
                 }
@@ -217,7 +234,11 @@ impl ResponseFraming {
         }
     }
 
-    fn head(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn head(
+        &mut self,
+        bytes: &[u8],
+        mut marks: Option<&mut Vec<FieldMark>>,
+    ) -> Result<usize, Fault> {
         if self.phase == Phase::StatusLine {
             let budget = self.limits.header_bytes;
             let Some(line) = self.line.next(bytes, budget, Fault::HeadTooLarge)? else {
@@ -227,8 +248,11 @@ impl ResponseFraming {
             self.status = status;
             self.fields = Fields::of_response(&self.limits, http11, self.line.start());
             self.phase = Phase::Fields;
+            if let Some(marks) = &mut marks {
+                marks.clear();
+            }
         }
-        if !self.fields.read(&mut self.line, bytes, None)? {
+        if !self.fields.read(&mut self.line, bytes, marks)? {
             return Ok(0);
         }
         self.phase = self.after_head()?;

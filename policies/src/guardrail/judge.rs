@@ -44,6 +44,28 @@ pub struct Judgement {
     pub events: Option<(u64, u64)>,
     /// Further exposures of `T` until a verdict is likely; `None` if it cannot be said.
     pub needed: Option<f64>,
+    /// What [`shown`] says of it; worked out for decisions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<Bounds>,
+}
+
+/// `T` over `C`, and where that lies; an end that is not known is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// What it seems to be.
+    pub value: Option<f64>,
+    /// Not below.
+    pub low: Option<f64>,
+    /// Not above.
+    pub high: Option<f64>,
+}
+
+impl From<Shown> for Bounds {
+    fn from(shown: Shown) -> Self {
+        let known = |number: f64| number.is_finite().then_some(number);
+        let Interval { lower, upper } = shown.interval;
+        Self { value: shown.ratio.and_then(known), low: known(lower), high: known(upper) }
+    }
 }
 
 /// What was asked.
@@ -158,6 +180,7 @@ pub fn judge(
         exposures: found.evidence.seen,
         events: found.events,
         needed: (verdict == Verdict::TooEarly).then_some(found.needed).flatten(),
+        ratio: None,
     }
 }
 

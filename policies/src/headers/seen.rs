@@ -2,7 +2,9 @@
 
 use http::HeaderMap;
 
-use super::{SEEN_CONNECTION, SEEN_OTHER, SEEN_TE, SEEN_UPGRADE, hop_by_hop, is_ours};
+use super::{
+    SEEN_CONNECTION, SEEN_OTHER, SEEN_TE, SEEN_UPGRADE, has_underscore, hop_by_hop, starts_as_ours,
+};
 
 /// A set of fields, or of kinds of fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,15 @@ impl Seen {
     /// `grpc-status`.
     pub const GRPC_STATUS: Self = Self(1 << 19);
 
+    /// `Authorization`.
+    pub const AUTHORIZATION: Self = Self(1 << 20);
+    /// `x-api-key`.
+    pub const X_API_KEY: Self = Self(1 << 21);
+    /// `api-key`.
+    pub const API_KEY: Self = Self(1 << 22);
+    /// Every field that a credential may stand in.
+    pub const CREDENTIALS: Self = Self::AUTHORIZATION.and(Self::X_API_KEY).and(Self::API_KEY);
+
     /// What is in `headers`.
     pub fn of(headers: &HeaderMap) -> Self {
         headers.keys().fold(Self::NONE, |seen, name| seen.and(Self::name(name.as_str())))
@@ -59,10 +70,21 @@ impl Seen {
         self.0 & any.0 != 0
     }
 
+    /// Those of `any` that are in it.
+    pub const fn only(self, any: Self) -> Self {
+        Self(self.0 & any.0)
+    }
+
+    #[inline]
     fn name(name: &str) -> Self {
         // By the first byte: most names are done with after one comparison.
         let own = match name.as_bytes().first() {
-            Some(b'a') if name == "alt-svc" => Self::ALT_SVC,
+            Some(b'a') => match name {
+                "alt-svc" => Self::ALT_SVC,
+                "authorization" => Self::AUTHORIZATION,
+                "api-key" => Self::API_KEY,
+                _ => Self::NONE,
+            },
             Some(b'b') if name == "baggage" => Self::BAGGAGE,
             Some(b'c') if name == "content-type" => Self::CONTENT_TYPE,
             Some(b'c') if name == "cookie" => Self::COOKIE,
@@ -75,12 +97,21 @@ impl Seen {
                 _ => Self::NONE,
             },
             Some(b'u') if name == "user-agent" => Self::USER_AGENT,
-            Some(b'x') if name == "x-request-id" => Self::REQUEST_ID,
-            _ => Self::NONE,
+            Some(b'x') => match name {
+                "x-request-id" => Self::REQUEST_ID,
+                "x-api-key" => Self::X_API_KEY,
+                _ if starts_as_ours(name, false) => Self::OURS,
+                _ => Self::NONE,
+            },
+            Some(b'f' | b's') if starts_as_ours(name, false) => Self::OURS,
+            Some(_) | None => Self::NONE,
         };
+        if own != Self::NONE {
+            return own;
+        }
         let hop = Self(u32::from(hop_by_hop(name)));
-        let ours = if is_ours(name, false) { Self::OURS } else { Self::NONE };
-        own.and(hop).and(ours)
+        let ours = has_underscore(name) || name.starts_with('c') && starts_as_ours(name, false);
+        hop.and(if ours { Self::OURS } else { Self::NONE })
     }
 }
 
@@ -104,6 +135,18 @@ mod tests {
             ("cookie", Seen::COOKIE),
             ("alt-svc", Seen::ALT_SVC),
             ("grpc-status", Seen::GRPC_STATUS),
+            ("authorization", Seen::AUTHORIZATION),
+            ("x-api-key", Seen::X_API_KEY),
+            ("api-key", Seen::API_KEY),
+            ("client-cert-chain", Seen::OURS),
+            ("ssl-client-dn", Seen::OURS),
+            ("forwarded", Seen::OURS),
+            ("x-real-ip", Seen::OURS),
+            ("x-arr-clientcert", Seen::OURS),
+            ("ends-with_", Seen::OURS),
+            ("_", Seen::OURS),
+            ("eight_or_more", Seen::OURS),
+            ("te_", Seen::OURS),
             ("connection", Seen::CONNECTION),
             ("upgrade", Seen::UPGRADE),
             ("x-weir-variant", Seen::OURS),
@@ -113,6 +156,8 @@ mod tests {
             ("te", Seen::HOP_BY_HOP),
             ("proxy-authorization", Seen::HOP_BY_HOP),
             ("accept", Seen::NONE),
+            ("content-length", Seen::NONE),
+            ("x-stainless-package-version", Seen::NONE),
             ("x-user-id", Seen::NONE),
         ];
         let mut all = HeaderMap::new();

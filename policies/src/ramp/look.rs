@@ -12,6 +12,9 @@ use crate::statistics::{Verdict, sample_ratio};
 /// From look to look a step's clock counts at most so many seconds.
 pub const LONGEST_GAP: u64 = 60;
 
+/// The chance that an interval beside a decision ever misses the truth.
+const SHOWN: f64 = 0.05;
+
 /// The share of everything, in basis points.
 pub(super) const ALL: u16 = 10_000;
 
@@ -316,6 +319,9 @@ impl Look<'_> {
         if self.next.status == Status::Paused {
             return None;
         }
+        if self.next.misses_objective(self.at, self.settings) {
+            return Some(self.decision(Action::Pause, Reason::Objective, 3, None));
+        }
         if let Some(reason) = unclear(&self.next, self.at) {
             return self.hold(reason, 3);
         }
@@ -431,7 +437,11 @@ impl Look<'_> {
             action,
             row,
             evidence: DecisionEvidence {
-                guardrails: self.judged.clone(),
+                guardrails: self
+                    .judged
+                    .iter()
+                    .map(|judged| settings.with_ratio(judged, self.evidence, treated))
+                    .collect(),
                 // JSON knows no infinity.
                 sample_ratio: self.ratios.map(|log_e| log_e.min(f64::MAX)),
                 epochs: EpochCounts::of(self.evidence, treated, control),
@@ -488,6 +498,22 @@ impl Decision {
 }
 
 impl Settings {
+    /// A judgement with the ratio that it is about, and where that lies: for decisions, not for every
+    /// look, since it takes some hundred times as long.
+    pub(super) fn with_ratio(
+        &self,
+        judged: &Judgement,
+        evidence: &Evidence,
+        treated: u8,
+    ) -> Judgement {
+        let mut judged = judged.clone();
+        let of = self.guardrails.iter().find(|guardrail| guardrail.metric == judged.metric);
+        judged.ratio = of.map(|guardrail| {
+            guardrail::shown(evidence, treated, self.compared_with(), guardrail, SHOWN).into()
+        });
+        judged
+    }
+
     /// `T`'s share in a phase, in basis points.
     pub(super) fn share(&self, phase: Phase) -> u16 {
         match phase {
@@ -501,6 +527,24 @@ impl Settings {
 }
 
 impl State {
+    /// Whether the route has missed its objective for too long: then the state is paused.
+    pub(super) fn misses_objective(&mut self, at: &Situation, settings: &Settings) -> bool {
+        let Some(objective) = &settings.objective else { return false };
+        if at.route_seconds.is_none_or(|seconds| seconds <= objective.below) {
+            self.missed_since = None;
+            return false;
+        }
+        let since = *self.missed_since.get_or_insert(at.now);
+        // A clock that went back has not waited.
+        if at.now.saturating_sub(since) < objective.lasting {
+            return false;
+        }
+        self.missed_since = None;
+        self.status = Status::Paused;
+        self.holding = None;
+        true
+    }
+
     /// The beginning, now.
     pub(super) fn first(at: &Situation, settings: &Settings) -> Self {
         let first = if settings.bandit.is_some() { Phase::Bandit } else { Phase::Step(0) };
@@ -522,6 +566,7 @@ impl State {
             reached: vec![Default::default(); settings.guardrails.len()],
             sample_ratio: Default::default(),
             mismatch_accepted: false,
+            missed_since: None,
             arms: vec![ArmState::default(); arms],
             memory: Memory::default(),
             rollbacks: 0,

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use super::counts::{Counts, Written};
 use super::members::{Member, Place};
-use super::{MAX_ID, Reading};
+use super::{MAX_WORD, Reading};
 use crate::json::{Flaw, Scanner, Text, Visit};
 
 /// What was found in an answer, and where in it the walk is.
@@ -111,7 +111,6 @@ impl<'a> Answer<'a> {
     /// Adds what this says to what is known.
     pub(super) fn read_into(&self, reading: &mut Reading) {
         let usage = &mut reading.usage;
-        keep(self.said(Member::Id), &mut usage.response_id);
         keep(self.said(Member::Model), &mut usage.response_model);
         if !self.choices.flawed {
             keep_reason(self.choices.finish_reason, &mut usage.finish_reason);
@@ -315,15 +314,15 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A text that is not empty, cut at [`MAX_ID`] bytes.
+/// A text that is not empty, cut at [`MAX_WORD`] bytes.
 fn short(text: Text<'_>) -> Option<Cow<'_, str>> {
     let text = text.str().ok().filter(|text| !text.is_empty())?;
-    Some(if text.len() > MAX_ID { cut(&text).into() } else { text })
+    Some(if text.len() > MAX_WORD { cut(&text).into() } else { text })
 }
 
 #[cold]
 fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_ID)].to_owned()
+    text[..text.floor_char_boundary(MAX_WORD)].to_owned()
 }
 
 /// Whether [`short`] gives anything. Nearly all words are ASCII, which is told at a glance.

@@ -21,7 +21,6 @@ pub(super) enum Place {
 /// [`Self::COUNTS`] numbers, then objects and arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Member {
-    Id,
     Model,
     /// Anthropic, at the end of JSON.
     StopReason,
@@ -140,7 +139,6 @@ impl Place {
 #[inline(always)]
 fn in_answer(name: &[u8]) -> Member {
     match name.len() {
-        2 if name == b"id" => Member::Id,
         4 if name == b"type" => Member::Type,
         5 if name == b"model" => Member::Model,
         5 if name == b"usage" => Member::Usage,

@@ -24,12 +24,11 @@ fn counts(usage: &Usage) -> [Option<u64>; 4] {
     [usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens]
 }
 
-fn named(reason: &str, model: &str, id: &str) -> Usage {
+fn named(reason: &str, model: &str) -> Usage {
     let kept = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Usage {
         finish_reason: kept(reason).map(Cow::Owned),
         response_model: kept(model),
-        response_id: kept(id),
         complete: true,
         ..Usage::default()
     }
@@ -65,7 +64,7 @@ fn a_chat_completion_is_read() {
             output_tokens: Some(210),
             cached_input_tokens: Some(1024),
             reasoning_tokens: Some(128),
-            ..named("stop", "gpt-4.1-2025-04-14", "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT")
+            ..named("stop", "gpt-4.1-2025-04-14")
         }
     );
 }
@@ -90,7 +89,7 @@ fn chat_stream_usage() -> Usage {
         cached_input_tokens: Some(0),
         reasoning_tokens: Some(0),
         content_events: 2,
-        ..named("stop", "gpt-4o-mini", "chatcmpl-123")
+        ..named("stop", "gpt-4o-mini")
     }
 }
 
@@ -106,7 +105,7 @@ fn a_stream_that_stops_early_leaves_its_count_of_events() {
     assert_eq!(counts(&usage), [None; 4]);
     assert_eq!((usage.content_events, usage.complete), (2, false));
     assert_eq!(usage.finish_reason, None);
-    assert_eq!(usage.response_id.as_deref(), Some("chatcmpl-123"));
+    assert_eq!(usage.response_model.as_deref(), Some("gpt-4o-mini"));
 }
 
 #[test]
@@ -141,13 +140,13 @@ fn completions_and_embeddings_are_read() {
         Usage {
             input_tokens: Some(5),
             output_tokens: Some(7),
-            ..named("length", "gpt-3.5-turbo-instruct", "cmpl-uqkvlQyYK7bGYrRHQ0eXlWi7")
+            ..named("length", "gpt-3.5-turbo-instruct")
         }
     );
     let embedding = r#"{"object":"list","data":[{"object":"embedding","embedding":[0.0023064255,-0.009327292],"index":0}],"model":"text-embedding-ada-002","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
     assert_eq!(
         json(embedding),
-        Usage { input_tokens: Some(8), ..named("", "text-embedding-ada-002", "") }
+        Usage { input_tokens: Some(8), ..named("", "text-embedding-ada-002") }
     );
 }
 
@@ -159,7 +158,7 @@ fn response_usage() -> Usage {
         output_tokens: Some(87),
         cached_input_tokens: Some(12),
         reasoning_tokens: Some(7),
-        ..named("completed", "gpt-4.1-2025-04-14", "resp_67ccd2bed1ec8190b14f964abc054267")
+        ..named("completed", "gpt-4.1-2025-04-14")
     }
 }
 
@@ -231,7 +230,7 @@ fn an_anthropic_message_is_read_and_cached_tokens_are_input() {
             input_tokens: Some(2405),
             output_tokens: Some(503),
             cached_input_tokens: Some(300),
-            ..named("end_turn", "claude-sonnet-4-20250514", "msg_013Zva2CMHLNnjNjJJKqJ2EF")
+            ..named("end_turn", "claude-sonnet-4-20250514")
         }
     );
 }
@@ -271,7 +270,7 @@ fn message_stream_usage() -> Usage {
         output_tokens: Some(15),
         cached_input_tokens: Some(70),
         content_events: 3,
-        ..named("tool_use", "claude-opus-4-20250514", "msg_1nZdL29xx5MUA1yADyHTEsnR8uuvGzszyY")
+        ..named("tool_use", "claude-opus-4-20250514")
     }
 }
 
@@ -346,7 +345,7 @@ fn an_object_that_has_a_member_twice_is_not_read() {
     check(&format!(r#"{{"choices":[{{{usage}}},{{"usage":1,"usage":1}}]}}"#), None, None);
     check(&format!(r#"{{"choices":[{{{usage}}},{{"index":1,"index":1}}]}}"#), Some(1), Some(2));
     check(&format!(r#"{{"choices":[{{{usage}}},7]}}"#), None, None);
-    check(&format!(r#"{{"response":{{{usage},"id":1,"id":2}}}}"#), None, None);
+    check(&format!(r#"{{"response":{{{usage},"status":1,"status":2}}}}"#), None, None);
     let details =
         r#""input_tokens":3,"input_tokens_details":{"cached_tokens":1,"cached_tokens":1}"#;
     check(&format!(r#"{{"usage":{{{details}}}}}"#), Some(3), None);
@@ -385,9 +384,10 @@ fn what_is_not_json_says_nothing_wherever_it_goes_wrong() {
     assert!(std::str::from_utf8(&bytes).is_err());
     assert_eq!(json(bytes).input_tokens, Some(1));
     // What would be kept and is no text is as good as absent.
-    let usage = json(b"{\"id\":\"\xff\",\"model\":\"\\ud800\",\"usage\":{\"prompt_tokens\":1}}");
+    let usage =
+        json(b"{\"stop_reason\":\"\xff\",\"model\":\"\\ud800\",\"usage\":{\"prompt_tokens\":1}}");
     assert_eq!(usage.input_tokens, Some(1));
-    assert_eq!((usage.response_id, usage.response_model), (None, None));
+    assert_eq!((usage.finish_reason, usage.response_model), (None, None));
 }
 
 #[test]
@@ -404,13 +404,16 @@ fn no_depth_of_nesting_does_harm() {
 }
 
 #[test]
-fn identifiers_are_cut_between_characters() {
-    let usage =
-        json(format!(r#"{{"id":"{}","model":"{}"}}"#, "i".repeat(129), "\u{e4}".repeat(65)));
-    assert_eq!(usage.response_id.unwrap(), "i".repeat(128));
+fn words_are_cut_between_characters() {
+    let usage = json(format!(
+        r#"{{"stop_reason":"{}","model":"{}"}}"#,
+        "i".repeat(129),
+        "\u{e4}".repeat(65)
+    ));
+    assert_eq!(usage.finish_reason.unwrap(), "i".repeat(128));
     assert_eq!(usage.response_model.unwrap(), "\u{e4}".repeat(64));
-    let usage = json(format!(r#"{{"id":"i{}"}}"#, "\u{e4}".repeat(65)));
-    assert_eq!(usage.response_id.unwrap().len(), 127);
+    let usage = json(format!(r#"{{"model":"i{}"}}"#, "\u{e4}".repeat(65)));
+    assert_eq!(usage.response_model.unwrap().len(), 127);
 }
 
 #[test]
@@ -425,7 +428,7 @@ fn a_body_too_long_to_keep_is_read_from_its_end() {
     let body = format!(
         r#"{{"object":"list","data":[{{"embedding":[{numbers}0]}}],"model":"e5","usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#
     );
-    assert_eq!(json(&body), Usage { input_tokens: Some(8), ..named("", "e5", "") });
+    assert_eq!(json(&body), Usage { input_tokens: Some(8), ..named("", "e5") });
     assert_eq!(json(&body[..body.len() - 1]), Usage::default());
 
     let last = response_stream("response.completed").replace("In a peaceful grove", &long);

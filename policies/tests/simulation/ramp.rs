@@ -64,8 +64,15 @@ pub struct Course {
 pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
     let mut chance = Chance::new(seed);
     let began = 1_800_000_000;
-    let mut at =
-        Situation { now: began, revision: 1, share: 0, arms: vec![], backend: 1, drifted: false };
+    let mut at = Situation {
+        now: began,
+        revision: 1,
+        share: 0,
+        arms: vec![],
+        backend: 1,
+        drifted: false,
+        route_seconds: None,
+    };
     let mut evidence = Evidence::new(UnitKind::Request);
     let mut tables = Tables::default();
     let (mut state, first) = start(&at, settings);

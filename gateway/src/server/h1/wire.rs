@@ -205,8 +205,9 @@ impl Wire {
         let wishes = self.framing.wishes();
         let mut spare = worker.spare.borrow_mut();
         // Longer than any URI may be, whatever the limit says.
-        let parts = head::parts(&bytes, &self.marks, wishes.http11, &mut spare.names)
-            .ok_or(Fault::TargetTooLong);
+        let mut names = worker.field_names.borrow_mut();
+        let parts =
+            head::parts(&bytes, &self.marks, wishes.http11, &mut names).ok_or(Fault::TargetTooLong);
         spare.marks = std::mem::take(&mut self.marks);
         match (fault, parts) {
             (None, Ok(parts)) => {
@@ -264,7 +265,7 @@ impl Wire {
                 }
                 Ok(Piece::Trailers(count)) => {
                     let lines = self.read.split_to(count).freeze();
-                    let trailers = head::fields(&lines, &self.marks.fields, None);
+                    let trailers = crate::fields::fields(&lines, &self.marks.fields, None, 0);
                     if let Some(trailers) = trailers.filter(|trailers| !trailers.is_empty()) {
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, Rest)] = &[
     (include_str!("../migrations/0006.sql"), |_| Ok(())),
     (include_str!("../migrations/0007.sql"), |_| Ok(())),
     (include_str!("../migrations/0008.sql"), |_| Ok(())),
+    (include_str!("../migrations/0009.sql"), outcomes::move_from_schema_2),
 ];
 
 /// The schema this version writes.

@@ -1,176 +1,329 @@
-//! Outcomes: how they are found and forgotten; `add` lays them out, `told` tells them.
+//! Outcomes: how they are found and forgotten; `add` lays them out, `block` keeps them, `told` tells them.
 //!
 //! Request ids are UUIDv7 made when `started_unix_nanos` was read, so their order is the order of
-//! time, new rows go to the end of table and index, and a time says where to look: no row keeps it
-//! twice.
+//! time, and an id says where its outcome is: in one of the blocks of its slice of time. New blocks go
+//! to the end of the table, but for those of requests that took long. Who walks through outcomes goes
+//! back from slice to slice, and reads only blocks that may have what is looked for.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Transaction};
 use serde_json::Value;
 
-use super::vocabulary::{self, Vocabulary};
-use super::{Fault, count, int};
+use self::block::{Block, Head, Known, kind};
+use self::told::Found;
+use super::vocabulary::{self, Vocabulary, Way};
+use super::{Fault, damaged};
 use crate::ids::RequestId;
 use crate::store::{OutcomePage, OutcomeQuery};
 
 mod add;
 mod address;
+mod block;
 mod packed;
 mod schema_1;
+mod schema_2;
 mod told;
 
-pub(super) use add::add;
+pub(super) use add::{Arrival, add};
 pub(super) use schema_1::move_rows as move_from_schema_1;
+pub(super) use schema_2::move_rows as move_from_schema_2;
 
-/// Rows that one call may look at. About 20 ms: the recorder's batches wait that long at most.
-const STEP: u32 = 20_000;
+/// Rows that one call may look at, and those of the slice it is in. About 20 ms: the recorder's batches
+/// wait that long at most.
+const STEP: u64 = 20_000;
 
-/// Number of the name `ok`; the migration and the index `outcomes_not_ok` say so too.
-const OK: i64 = 1;
-
-/// A request id as it is kept: two numbers are found and compared faster than 16 bytes. Signed, which
-/// keeps the order of the ids that are made here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    high: i64,
-    low: i64,
-}
+/// A request id as a number, so that the order of the ids is the order of the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key(u128);
 
 impl Key {
-    /// Not above any id.
-    const LEAST: Self = Self { high: i64::MIN, low: i64::MIN };
-    /// Above every id.
-    const GREATEST: Self = Self { high: i64::MAX, low: i64::MAX };
+    /// Above every id that is made here.
+    const GREATEST: Self = Self(u128::MAX);
 
     fn of(id: [u8; 16]) -> Self {
-        let mut halves = [[0; 8]; 2];
-        halves[0].copy_from_slice(&id[..8]);
-        halves[1].copy_from_slice(&id[8..]);
-        let [high, low] = halves.map(i64::from_be_bytes);
-        Self { high, low }
+        Self(u128::from_be_bytes(id))
     }
 
     fn id(self) -> [u8; 16] {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.high.to_be_bytes());
-        id[8..].copy_from_slice(&self.low.to_be_bytes());
-        id
+        self.0.to_be_bytes()
     }
 
     /// The least id of a request that started at this time, microseconds since 1970; or up to 244 ns
     /// before it.
     fn at(micros: i64) -> Self {
-        Self::of(RequestId::new(count(micros).saturating_mul(1000), 0).0)
+        Self::of(RequestId::new(super::count(micros).saturating_mul(1000), 0).0)
     }
 
-    /// From the columns `id_high` and `id_low`.
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { high: row.get("id_high")?, low: row.get("id_low")? })
+    fn slice(self) -> Slice {
+        // 48 bits of milliseconds are left of an id's other bits.
+        Slice(self.0 >> (80 + Slice::BITS))
     }
 }
 
-/// Newest first, below ?1 and ?2, not below ?3 and ?4. `NULL` filters nothing.
-const PAGE: &str = "SELECT o.*, w.*, b.boot AS boot_id
-    FROM outcomes AS o CROSS JOIN ways AS w ON w.id = o.way CROSS JOIN boots AS b ON b.id = o.boot
-    WHERE (o.id_high, o.id_low) < (?1, ?2) AND (o.id_high, o.id_low) >= (?3, ?4)
-      AND (?5 IS NULL OR w.route = ?5) AND (?6 IS NULL OR w.experiment = ?6)
-      AND (?7 IS NULL OR w.variant = ?7) AND (?8 IS NULL OR o.outcome = ?8)
-      AND (?9 IS NULL OR o.t_total > ?9) AND (?10 IS NULL OR o.unit_hash = ?10)
-    ORDER BY o.id_high DESC, o.id_low DESC LIMIT ?11";
+/// A slice of time: the requests whose ids begin with it started within 64 milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slice(u128);
 
-/// The same for one outcome that is not `ok`, along its index.
-const PAGE_NOT_OK: &str = "SELECT o.*, w.*, b.boot AS boot_id
-    FROM outcomes AS o INDEXED BY outcomes_not_ok CROSS JOIN ways AS w ON w.id = o.way
-    CROSS JOIN boots AS b ON b.id = o.boot
-    WHERE (o.id_high, o.id_low) < (?1, ?2) AND (o.id_high, o.id_low) >= (?3, ?4)
-      AND (?5 IS NULL OR w.route = ?5) AND (?6 IS NULL OR w.experiment = ?6)
-      AND (?7 IS NULL OR w.variant = ?7) AND o.outcome = ?8 AND o.outcome <> 1
-      AND (?9 IS NULL OR o.t_total > ?9) AND (?10 IS NULL OR o.unit_hash = ?10)
-    ORDER BY o.id_high DESC, o.id_low DESC LIMIT ?11";
+impl Slice {
+    /// Bits of a time in milliseconds that a slice leaves off.
+    const BITS: u32 = 6;
+    /// Bits of a block's id that number the blocks of a slice.
+    const BLOCK: u32 = 20;
 
-/// The id after ?3 steps back from ?1 and ?2: from the index alone.
-const STEP_BACK: &str = "SELECT id_high, id_low FROM outcomes WHERE (id_high, id_low) < (?1, ?2)
-    ORDER BY id_high DESC, id_low DESC LIMIT 1 OFFSET ?3";
+    /// The slice that a block is in.
+    fn of_block(id: i64) -> Self {
+        Self(u128::from(super::count(id) >> Self::BLOCK))
+    }
 
-const STEP_BACK_NOT_OK: &str = "SELECT id_high, id_low
-    FROM outcomes INDEXED BY outcomes_not_ok
-    WHERE outcome = ?4 AND outcome <> 1 AND (id_high, id_low) < (?1, ?2)
-    ORDER BY id_high DESC, id_low DESC LIMIT 1 OFFSET ?3";
+    /// The least id that a block of it may have.
+    fn first(self) -> i64 {
+        i64::try_from(self.0 << Self::BLOCK).unwrap_or(i64::MAX)
+    }
 
-const DELETE_OLDEST: &str = "DELETE FROM outcomes WHERE rowid IN (
-        SELECT rowid FROM outcomes WHERE (id_high, id_low) < (?1, ?2)
-        ORDER BY id_high, id_low LIMIT ?3)";
+    /// Above the ids of its blocks: the first of the next slice.
+    fn after(self) -> i64 {
+        Self(self.0 + 1).first()
+    }
 
-/// Looks at no more than [`STEP`] rows.
+    /// The least key in it.
+    fn least(self) -> Key {
+        Key(self.0 << (80 + Self::BITS))
+    }
+
+    /// Milliseconds from its beginning to the time of one of its keys.
+    fn rest(key: Key) -> u64 {
+        u64::try_from(key.0 >> 80 & ((1 << Self::BITS) - 1)).unwrap_or(0)
+    }
+}
+
+/// What blocks say of themselves, newest slice first.
+const HEADS: &str =
+    "SELECT id, rows, kinds FROM outcomes WHERE id < ?1 AND id >= ?2 ORDER BY id DESC";
+
+/// The blocks of a slice.
+const BLOCKS_OF: &str = "SELECT id FROM outcomes WHERE id >= ?1 AND id < ?2";
+
+const OLDEST: &str = "SELECT id, rows FROM outcomes WHERE id < ?1 ORDER BY id";
+
+const DELETE: &str = "DELETE FROM outcomes WHERE id <= ?1";
+
+/// What is asked for, as rows have it. `None` filters nothing.
+struct Filter {
+    below: Key,
+    oldest: Key,
+    route: Option<i64>,
+    experiment: Option<i64>,
+    variant: Option<i64>,
+    outcome: Option<i64>,
+    slower: Option<u64>,
+    unit_hash: Option<u64>,
+}
+
+impl Filter {
+    /// Of a query; `None` if it asks for a name that no row ever carried.
+    fn of(connection: &Connection, query: &OutcomeQuery) -> Result<Option<Self>, Fault> {
+        let OutcomeQuery {
+            route,
+            experiment,
+            variant,
+            outcome,
+            slower,
+            unit_hash,
+            since,
+            before,
+            limit: _,
+        } = query;
+        let mut numbers = [None; 4];
+        for (number, text) in numbers.iter_mut().zip([route, experiment, variant, outcome]) {
+            let Some(text) = text else { continue };
+            *number = vocabulary::find(connection, text)?;
+            if number.is_none() {
+                return Ok(None);
+            }
+        }
+        let [route, experiment, variant, outcome] = numbers;
+        Ok(Some(Self {
+            below: before.map_or(Key::GREATEST, Key::of),
+            oldest: since.map_or(Key(0), Key::at),
+            route,
+            experiment,
+            variant,
+            outcome,
+            slower: *slower,
+            unit_hash: *unit_hash,
+        }))
+    }
+
+    /// Whether a block may have what is asked for.
+    fn may_have(&self, head: &Head) -> bool {
+        self.outcome.is_none_or(|outcome| head.kinds & kind(outcome) != 0)
+    }
+
+    fn takes(&self, row: &Known, ways: &mut Ways<'_>) -> Result<bool, Fault> {
+        let at_hand = row.key < self.below
+            && row.key >= self.oldest
+            && self.outcome.is_none_or(|outcome| row.outcome == Some(outcome))
+            && self.slower.is_none_or(|slower| row.t_total.is_some_and(|took| took > slower))
+            && self.unit_hash.is_none_or(|hash| row.unit_hash == Some(hash));
+        let of_way = [self.route, self.experiment, self.variant];
+        if !at_hand || of_way == [None; 3] {
+            return Ok(at_hand);
+        }
+        let [route, _, experiment, variant, ..] = ways.names(row.way)?;
+        let is = |asked: Option<i64>, has: i64| asked.is_none_or(|asked| asked == has);
+        Ok(is(self.route, route) && is(self.experiment, experiment) && is(self.variant, variant))
+    }
+}
+
+/// Ways and boots by their numbers, each looked up once.
+struct Ways<'c> {
+    connection: &'c Connection,
+    ways: HashMap<i64, Way>,
+    boots: HashMap<i64, [u8; 16]>,
+}
+
+impl<'c> Ways<'c> {
+    fn new(connection: &'c Connection) -> Self {
+        Self { connection, ways: HashMap::new(), boots: HashMap::new() }
+    }
+
+    fn names(&mut self, way: i64) -> Result<Way, Fault> {
+        if let Some(names) = self.ways.get(&way) {
+            return Ok(*names);
+        }
+        let names = vocabulary::way(self.connection, way)?
+            .ok_or_else(|| damaged(&format!("way {way}"), &"it is missing, an outcome has it"))?;
+        self.ways.insert(way, names);
+        Ok(names)
+    }
+
+    fn boot(&mut self, number: i64) -> Result<[u8; 16], Fault> {
+        if let Some(boot) = self.boots.get(&number) {
+            return Ok(*boot);
+        }
+        let boot = self
+            .connection
+            .prepare_cached("SELECT boot FROM boots WHERE id = ?1")?
+            .query_row([number], |row| row.get(0))?;
+        self.boots.insert(number, boot);
+        Ok(boot)
+    }
+}
+
+/// Looks at no more than [`STEP`] rows, and the rest of the slice that it has come to.
 pub(super) fn page(
     connection: &Connection,
     vocabulary: &mut Vocabulary,
     query: &OutcomeQuery,
 ) -> Result<OutcomePage, Fault> {
-    let OutcomeQuery {
-        route,
-        experiment,
-        variant,
-        outcome,
-        slower,
-        unit_hash,
-        since,
-        before,
-        limit,
-    } = query;
     let nothing = OutcomePage { items: Vec::new(), next: None };
-    if *limit == 0 {
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let Some(filter) = Filter::of(connection, query)? else { return Ok(nothing) };
+    if limit == 0 {
         return Ok(nothing);
     }
-    let mut numbers = [None; 4];
-    for (number, text) in numbers.iter_mut().zip([route, experiment, variant, outcome]) {
-        let Some(text) = text else { continue };
-        *number = vocabulary::find(connection, text)?;
-        // A name that no row ever carried.
-        if number.is_none() {
-            return Ok(nothing);
+    let mut ways = Ways::new(connection);
+    let mut items = Vec::new();
+    let mut looked_at = 0;
+    let mut next = None;
+    let mut statement = connection.prepare_cached(HEADS)?;
+    let heads = statement.query_map(
+        [Key(filter.below.0.saturating_sub(1)).slice().after(), filter.oldest.slice().first()],
+        |row| Ok(Head { id: row.get(0)?, rows: super::count(row.get(1)?), kinds: row.get(2)? }),
+    )?;
+    let mut heads = heads.peekable();
+    while let Some(head) = heads.next() {
+        let head = head?;
+        let slice = Slice::of_block(head.id);
+        let mut blocks = Vec::new();
+        let mut of_slice = Some(head);
+        while let Some(head) = of_slice {
+            if filter.may_have(&head) {
+                looked_at += head.rows;
+                blocks.push(Block::read(connection, head.id)?);
+            } else {
+                looked_at += 1;
+            }
+            let is_of_slice = |head: &rusqlite::Result<Head>| {
+                head.as_ref().is_ok_and(|head| Slice::of_block(head.id) == slice)
+            };
+            of_slice = heads.next_if(is_of_slice).transpose()?;
+        }
+        let left = limit - items.len();
+        next = tell(vocabulary, &mut ways, &filter, &blocks, left, &mut items)?;
+        if items.len() == limit {
+            break;
+        }
+        // There may be more, below this slice.
+        next = Some(slice.least());
+        if looked_at >= STEP {
+            break;
+        }
+        if heads.peek().is_none() {
+            next = None;
         }
     }
-    let [route, experiment, variant, outcome] = numbers;
-    let failed = outcome.filter(|&number| number != OK);
-
-    let below = before.map_or(Key::GREATEST, Key::of);
-    let oldest = since.map_or(Key::LEAST, Key::at);
-    let step = match failed {
-        Some(number) => connection
-            .prepare_cached(STEP_BACK_NOT_OK)?
-            .query_row(params![below.high, below.low, STEP - 1, number], Key::read),
-        None => connection
-            .prepare_cached(STEP_BACK)?
-            .query_row(params![below.high, below.low, STEP - 1], Key::read),
-    };
-    // Past `oldest` there is nothing more to find.
-    let step = step.optional()?.filter(|id| *id > oldest);
-    let floor = step.unwrap_or(oldest);
-
-    let text = if failed.is_some() { PAGE_NOT_OK } else { PAGE };
-    let mut statement = connection.prepare_cached(text)?;
-    let mut rows = statement.query(params![
-        below.high,
-        below.low,
-        floor.high,
-        floor.low,
-        route,
-        experiment,
-        variant,
-        outcome,
-        slower.map(int),
-        unit_hash.map(u64::cast_signed),
-        limit
-    ])?;
-    let mut items = Vec::new();
-    let mut last = None;
-    while let Some(row) = rows.next()? {
-        last = Some(Key::read(row)?);
-        items.push(told::json(connection, vocabulary, row)?);
-    }
-    let full = u32::try_from(items.len()).is_ok_and(|found| found >= *limit);
-    let next = if full { last } else { step };
     Ok(OutcomePage { items, next: next.map(Key::id) })
+}
+
+/// Adds to `items` what is asked for of one slice's blocks, newest first, `most` at most; the last of it.
+fn tell(
+    vocabulary: &mut Vocabulary,
+    ways: &mut Ways<'_>,
+    filter: &Filter,
+    blocks: &[Block],
+    most: usize,
+    items: &mut Vec<Value>,
+) -> Result<Option<Key>, Fault> {
+    // Key, block, place in it.
+    let mut found = Vec::new();
+    for (at, block) in blocks.iter().enumerate() {
+        for (place, row) in block.rows.iter().enumerate() {
+            if filter.takes(row, ways)? {
+                found.push((row.key, at, place));
+            }
+        }
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    found.truncate(most);
+    let mut told: Vec<Option<Value>> = vec![None; found.len()];
+    for (at, block) in blocks.iter().enumerate() {
+        let of_block: HashMap<usize, usize> = found
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, of, _))| *of == at)
+            .map(|(to, (_, _, place))| (*place, to))
+            .collect();
+        if of_block.is_empty() {
+            continue;
+        }
+        let boot = ways.boot(block.boot)?;
+        each_row(block, |place, known, more| {
+            if let Some(&to) = of_block.get(&place) {
+                let way = ways.names(known.way)?;
+                let row = Found { boot, known, way, more };
+                told[to] = Some(told::json(ways.connection, vocabulary, &row)?);
+            }
+            Ok(())
+        })?;
+    }
+    items.extend(told.into_iter().flatten());
+    Ok(found.last().map(|(key, ..)| *key))
+}
+
+/// Shows every row of a block, with what is packed of it.
+fn each_row<'b>(
+    block: &'b Block,
+    mut show: impl FnMut(usize, &'b Known, packed::More<'b>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut more = block.more();
+    for (place, known) in block.rows.iter().enumerate() {
+        let more = more.next();
+        let more = more.ok_or_else(|| damaged(&"an outcome", &"what is packed cannot be read"))?;
+        show(place, known, more)?;
+    }
+    Ok(())
 }
 
 /// One outcome.
@@ -179,35 +332,53 @@ pub(super) fn one(
     vocabulary: &mut Vocabulary,
     id: [u8; 16],
 ) -> Result<Option<Value>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT o.*, w.*, b.boot AS boot_id
-         FROM outcomes AS o JOIN ways AS w ON w.id = o.way JOIN boots AS b ON b.id = o.boot
-         WHERE o.id_high = ?1 AND o.id_low = ?2",
-    )?;
-    let Key { high, low } = Key::of(id);
-    let mut rows = statement.query([high, low])?;
-    rows.next()?.map(|row| told::json(connection, vocabulary, row)).transpose()
+    let key = Key::of(id);
+    let slice = key.slice();
+    let mut ways = Ways::new(connection);
+    let mut statement = connection.prepare_cached(BLOCKS_OF)?;
+    let blocks = statement.query_map([slice.first(), slice.after()], |row| row.get(0))?;
+    for block in blocks {
+        let block = Block::read(connection, block?)?;
+        if block.rows.iter().all(|row| row.key != key) {
+            continue;
+        }
+        let boot = ways.boot(block.boot)?;
+        let mut told = None;
+        each_row(&block, |_, known, more| {
+            if known.key == key {
+                let row = Found { boot, known, way: ways.names(known.way)?, more };
+                told = Some(told::json(connection, vocabulary, &row)?);
+            }
+            Ok(())
+        })?;
+        return Ok(told);
+    }
+    Ok(None)
 }
 
-/// Deletes the oldest rows that started before `before` (µs), at most `limit`; how many.
+/// Deletes the oldest blocks whose slice was over before `before` (µs), until `limit` rows have gone; how
+/// many did.
 pub(super) fn delete(transaction: &Transaction<'_>, before: i64, limit: u32) -> Result<u64, Fault> {
-    let before = Key::at(before);
-    let deleted = transaction.prepare_cached(DELETE_OLDEST)?.execute(params![
-        before.high,
-        before.low,
-        limit
-    ])?;
-    Ok(deleted as u64)
+    let mut deleted = 0;
+    let mut last = None;
+    {
+        let mut statement = transaction.prepare_cached(OLDEST)?;
+        let mut blocks = statement.query([Key::at(before).slice().first()])?;
+        while deleted < u64::from(limit)
+            && let Some(block) = blocks.next()?
+        {
+            last = Some(block.get::<_, i64>(0)?);
+            deleted += super::count(block.get(1)?);
+        }
+    }
+    if let Some(last) = last {
+        transaction.prepare_cached(DELETE)?.execute([last])?;
+    }
+    Ok(deleted)
 }
 
-/// Every query that walks through outcomes, and the index it must use.
+/// Every query that walks through outcomes.
 #[cfg(test)]
-pub(super) fn plans() -> [(&'static str, &'static str); 5] {
-    [
-        (PAGE, "sqlite_autoindex_outcomes_1"),
-        (PAGE_NOT_OK, "outcomes_not_ok"),
-        (STEP_BACK, "COVERING INDEX sqlite_autoindex_outcomes_1"),
-        (STEP_BACK_NOT_OK, "COVERING INDEX outcomes_not_ok"),
-        (DELETE_OLDEST, "sqlite_autoindex_outcomes_1"),
-    ]
+pub(super) fn plans() -> [&'static str; 6] {
+    [HEADS, BLOCKS_OF, OLDEST, DELETE, block::GREATEST_BELOW, block::READ]
 }

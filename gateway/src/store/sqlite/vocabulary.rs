@@ -132,6 +132,21 @@ impl Vocabulary {
     }
 }
 
+/// The names of a way, in numbers; `None` if there is none, which only a damaged file has.
+pub(super) fn way(connection: &Connection, number: i64) -> Result<Option<Way>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT route, pattern, experiment, variant, served, backend FROM ways WHERE id = ?1",
+    )?;
+    let names = statement.query_row([number], |row| {
+        let mut names = Way::default();
+        for (at, name) in names.iter_mut().enumerate() {
+            *name = row.get(at)?;
+        }
+        Ok(names)
+    });
+    Ok(names.optional()?)
+}
+
 /// The number of `name`, if any row ever carried it.
 pub(super) fn find(connection: &Connection, name: &str) -> Result<Option<i64>, Fault> {
     let mut statement = connection.prepare_cached("SELECT id FROM names WHERE name = ?1")?;

@@ -83,7 +83,7 @@ pub(super) fn served() -> Row {
         t_gateway: Micros::from_micros(61),
         spans: SpanFacts {
             began: Micros::from_micros(61),
-            earlier: [first_attempt(), Attempt::default(), Attempt::default()],
+            earlier: vec![first_attempt()],
             ..SpanFacts::default()
         },
         ..Row::default()

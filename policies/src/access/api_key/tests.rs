@@ -3,7 +3,6 @@
 use super::ring::ByHash;
 use super::*;
 use crate::access::{Grants, KeyLimits, Role};
-use http::HeaderValue;
 use proptest::prelude::*;
 
 const PEPPER: [u8; 32] = [7; 32];
@@ -192,7 +191,7 @@ fn t14_every_denial_has_its_reason() {
         assert_eq!(ring.find(presented, now), Err(expected), "{presented:.20}");
     }
     assert!(ring.find(old.secret.expose(), 999).is_ok(), "until the last second");
-    assert!(ring.find(&"x".repeat(LONGEST), 0) == Err(Denied::Unknown));
+    assert!(ring.find("x".repeat(LONGEST), 0) == Err(Denied::Unknown));
 }
 
 #[test]
@@ -265,6 +264,16 @@ fn t18_a_credential_is_read_from_three_places_and_never_from_two_at_odds() {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         assert_eq!(credential_of(&headers), *expected, "{fields:?}");
+
+        headers.append("a", HeaderValue::from_static("kept"));
+        let seen = Seen::of(&headers);
+        let taken = take_credential(&mut headers, seen);
+        let token = taken.as_ref().map(|taken| taken.as_ref().map(Credential::token));
+        assert_eq!(token, expected.as_ref().map(|text| text.map(str::as_bytes)), "{fields:?}");
+        if expected.is_ok() {
+            assert!(FIELDS.iter().all(|name| !headers.contains_key(name)), "{fields:?}");
+            assert_eq!(headers["a"], "kept");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Fate, LIMITS, To, expecting, feed, requests, response};
-use crate::framing::{HeadLimits, Piece, RequestFraming, ResponseFraming};
+use crate::framing::{FieldMark, HeadLimits, Piece, RequestFraming, ResponseFraming};
 
 /// Small enough to be run into.
 const TIGHT: HeadLimits = HeadLimits { target_bytes: 12, header_bytes: 90, header_fields: 4 };
@@ -109,6 +109,25 @@ fn to() -> impl Strategy<Value = To> {
     prop::sample::select(vec![To::Get, To::Head, To::Upgrade])
 }
 
+/// Names and values as the marks have them.
+fn marked(bytes: &[u8], marks: &[FieldMark]) -> Vec<(String, String)> {
+    let text = |place: &std::ops::Range<usize>| {
+        String::from_utf8_lossy(&bytes[place.clone()]).into_owned()
+    };
+    marks.iter().map(|mark| (text(&mark.name), text(&mark.value))).collect()
+}
+
+/// The same, found by looking for colons in the lines from `first` on.
+fn fields_of(bytes: &[u8], first: usize) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.split("\r\n").skip(first).take_while(|line| !line.is_empty());
+    let split = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap();
+        (name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
+    };
+    lines.map(split).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
@@ -121,7 +140,7 @@ proptest! {
     ) {
         let scanned = response(&mut expecting(limits, to), [&bytes[..]]);
         let next = |framing: &mut ResponseFraming, bytes: &[u8]| {
-            Ok(match framing.next(bytes)? {
+            Ok(match framing.next(bytes, &mut Vec::new())? {
                 Piece::Nothing => 0,
                 Piece::Informational(count)
                 | Piece::Head(count)
@@ -152,13 +171,15 @@ proptest! {
         let (mut heads, mut content, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         let mut framing = expecting(LIMITS, To::Get);
         let mut kept = Vec::new();
+        let mut marks = vec![FieldMark { name: 0..900, value: 0..900 }];
         for piece in cut(&bytes, &lengths) {
             kept.extend_from_slice(piece);
             loop {
-                let taken = match framing.next(&kept).unwrap() {
+                let taken = match framing.next(&kept, &mut marks).unwrap() {
                     Piece::Nothing => break,
                     Piece::Informational(count) | Piece::Head(count) => {
                         heads.extend_from_slice(&kept[..count]);
+                        prop_assert_eq!(marked(&kept, &marks), fields_of(&kept[..count], 1));
                         count
                     }
                     Piece::Data(count) => {
@@ -168,6 +189,7 @@ proptest! {
                     Piece::Frame(count) => count,
                     Piece::Trailers(count) => {
                         ends.extend_from_slice(&kept[..count]);
+                        prop_assert_eq!(marked(&kept, &marks), fields_of(&kept[..count], 0));
                         count
                     }
                 };

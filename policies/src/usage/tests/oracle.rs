@@ -29,7 +29,6 @@ struct Reference {
 
 impl Reference {
     fn answer(&mut self, answer: &Value, outermost: bool) {
-        replace(&mut self.usage.response_id, text(&answer["id"]));
         replace(&mut self.usage.response_model, text(&answer["model"]));
         if let Some(choices) = answer["choices"].as_array()
             && choices.iter().all(Value::is_object)

@@ -1,14 +1,15 @@
-//! How outcomes are added: which member becomes a column, and which lies in the blob.
+//! How outcomes are added: what of a row queries ask for, what is packed, and which block has it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::LazyLock;
 
 use policies::outcome::Flag;
-use rusqlite::{Connection, Statement, ToSql, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use super::Key;
 use super::address::Address;
-use super::packed::{Blob, More, bit};
+use super::block::{Block, Known, Writer};
+use super::packed::{More, bit};
+use super::{Key, Slice};
 use crate::ids::RequestId;
 use crate::names::Name;
 use crate::recorder::row::{Protocol, Row};
@@ -16,25 +17,16 @@ use crate::recorder::tried::Tried;
 use crate::store::sqlite::vocabulary::Vocabulary;
 use crate::store::sqlite::{Fault, changes, count, int, tallies};
 
-/// Rows of one statement. What a statement costs beside its rows is as much as half a row, and its
-/// cursors stay where the last row was.
-const TOGETHER: usize = 16;
+/// Rows of one block at most: who asks for one of them reads all.
+const MOST: u64 = 512;
 
-/// Columns in the order in which they are bound.
-const COLUMNS: &str = "boot, id_high, id_low, seq, way, status, outcome, t_total, unit_hash, more";
-
-pub(super) static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert(1));
-static INSERT_TOGETHER: LazyLock<String> = LazyLock::new(|| insert(TOGETHER));
-
-/// A statement for so many rows of one boot, which is its first parameter.
-///
-/// `OR FAIL`: whoever adds takes the whole transaction back if a row is refused, so the statement need
-/// not be able to take itself back, for which SQLite would copy every page it touches.
-fn insert(rows: usize) -> String {
-    let others = COLUMNS.split(',').count() - 1;
-    let row = format!("(?1{})", ",?".repeat(others));
-    let rows = vec![row; rows].join(",");
-    format!("INSERT OR FAIL INTO outcomes ({COLUMNS}) VALUES {rows} ON CONFLICT DO NOTHING")
+/// Whether rows may be there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::sqlite) enum Arrival {
+    /// They were never given to a store.
+    First,
+    /// Some of them may be: they were part of a commit in doubt, or come from the spool.
+    Again,
 }
 
 /// Adds rows, and to the counts of their boot what was really added (D3, D4).
@@ -43,50 +35,65 @@ pub(in crate::store::sqlite) fn add(
     vocabulary: &mut Vocabulary,
     boot: [u8; 16],
     rows: &[Box<Row>],
+    arrival: Arrival,
 ) -> Result<(), Fault> {
     let boot = tallies::boot_number(transaction, boot)?;
-    let mut one = transaction.prepare_cached(&INSERT_ONE)?;
-    let mut together = transaction.prepare_cached(&INSERT_TOGETHER)?;
-    let mut blob = Blob::default();
-    for statement in [&mut one, &mut together] {
-        Parameters::of(statement).boot(boot)?;
+    // By the slice they began in. Nearly all rows of a batch began in one or two, in this order.
+    let mut by_slice: Vec<(Slice, &Row)> =
+        rows.iter().map(|row| (Key::of(row.request_id).slice(), &**row)).collect();
+    if !by_slice.is_sorted_by_key(|(slice, _)| *slice) {
+        by_slice.sort_by_key(|(slice, _)| *slice);
     }
+    let mut writer = Writer::default();
     let mut stored = 0;
-    let mut greatest = 0;
-    for rows in rows.chunks(TOGETHER) {
-        // A refused request has no number and is not part of the account.
-        let counted = rows.iter().all(|row| row.seq > 0);
-        let whole = counted && rows.len() == TOGETHER;
-        let statement = if whole { &mut together } else { &mut one };
-        let mut to = Parameters::of(statement);
-        for row in rows {
-            greatest = greatest.max(int(row.seq));
-            bind_row(transaction, vocabulary, row, &mut blob, &mut to)?;
-            if !whole {
-                let added = to.run()?;
-                stored += if row.seq > 0 { added } else { 0 };
+    for of_slice in by_slice.chunk_by(|(one, _), (other, _)| one == other) {
+        let [(slice, _), ..] = of_slice else { continue };
+        let mut known = match arrival {
+            Arrival::First => None,
+            Arrival::Again => Some(stored_in(transaction, *slice)?),
+        };
+        for (_, row) in of_slice {
+            if let Some(known) = &mut known
+                && !known.insert(Key::of(row.request_id))
+            {
+                continue;
+            }
+            add_row(transaction, vocabulary, row, &mut writer)?;
+            // A refused request has no number and is not part of the account.
+            stored += u64::from(row.seq > 0);
+            if writer.rows() == MOST {
+                writer.keep(transaction, *slice, boot)?;
             }
         }
-        if whole {
-            stored += to.run()?;
-        }
+        writer.keep(transaction, *slice, boot)?;
     }
+    let greatest = rows.iter().map(|row| row.seq).max().unwrap_or(0);
     transaction
         .prepare_cached(
             "UPDATE boots SET greatest_seq = max(greatest_seq, ?2), stored = stored + ?3
              WHERE id = ?1",
         )?
-        .execute(params![boot, greatest, int(stored as u64)])?;
+        .execute(params![boot, int(greatest), int(stored)])?;
     Ok(())
 }
 
-/// Binds one row, the next of the statement.
-fn bind_row(
+/// The requests of a slice whose outcomes are there.
+fn stored_in(connection: &Connection, slice: Slice) -> Result<HashSet<Key>, Fault> {
+    let mut known = HashSet::new();
+    let mut blocks = connection.prepare_cached(super::BLOCKS_OF)?;
+    let blocks = blocks.query_map([slice.first(), slice.after()], |row| row.get(0))?;
+    for block in blocks {
+        known.extend(Block::read(connection, block?)?.rows.iter().map(|row| row.key));
+    }
+    Ok(known)
+}
+
+/// Adds one row to the block that is put together.
+fn add_row(
     connection: &Connection,
     vocabulary: &mut Vocabulary,
     row: &Row,
-    blob: &mut Blob,
-    to: &mut Parameters<'_, '_>,
+    to: &mut Writer,
 ) -> Result<(), Fault> {
     // Field by field, so that a new one does not compile until it is kept.
     let Row {
@@ -227,72 +234,15 @@ fn bind_row(
         t_attempt: spans.began.get(),
         tried: &tried,
     };
-    let columns = Columns {
+    more.pack(&mut to.more);
+    to.add(&Known {
         key: Key::of(*request_id),
-        seq: int(*seq),
+        seq: *seq,
         way,
-        status: i64::from(*status),
+        status: *status,
         outcome: name(outcome.map(policies::outcome::Outcome::as_str))?,
-        t_total: t_total.get().map(int),
-        unit_hash: (*unit_hash != 0).then(|| unit_hash.cast_signed()),
-    };
-    more.write(blob);
-    Ok(columns.bind(blob.bytes(), to)?)
-}
-
-/// All columns but `boot` and `more`.
-pub(super) struct Columns {
-    pub(super) key: Key,
-    pub(super) seq: i64,
-    pub(super) way: i64,
-    pub(super) status: i64,
-    pub(super) outcome: Option<i64>,
-    pub(super) t_total: Option<i64>,
-    pub(super) unit_hash: Option<i64>,
-}
-
-impl Columns {
-    /// Binds them and the blob.
-    #[inline]
-    pub(super) fn bind(&self, more: &[u8], to: &mut Parameters<'_, '_>) -> rusqlite::Result<()> {
-        let &Self { key, seq, way, status, outcome, t_total, unit_hash } = self;
-        to.bind(key.high)?;
-        to.bind(key.low)?;
-        to.bind(seq)?;
-        to.bind(way)?;
-        to.bind(status)?;
-        to.bind(outcome)?;
-        to.bind(t_total)?;
-        to.bind(unit_hash)?;
-        to.bind(more)
-    }
-}
-
-/// Binds values to the parameters of a statement, one after the other.
-pub(super) struct Parameters<'a, 'c> {
-    statement: &'a mut Statement<'c>,
-    last: usize,
-}
-
-impl<'a, 'c> Parameters<'a, 'c> {
-    pub(super) fn of(statement: &'a mut Statement<'c>) -> Self {
-        Self { statement, last: 1 }
-    }
-
-    /// Of all rows until it is another.
-    pub(super) fn boot(&mut self, number: i64) -> rusqlite::Result<()> {
-        self.statement.raw_bind_parameter(1, number)
-    }
-
-    /// Runs the statement and begins again; how many rows were added.
-    pub(super) fn run(&mut self) -> rusqlite::Result<usize> {
-        self.last = 1;
-        self.statement.raw_execute()
-    }
-
-    #[inline]
-    fn bind(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
-        self.last += 1;
-        self.statement.raw_bind_parameter(self.last, value)
-    }
+        t_total: t_total.get(),
+        unit_hash: (*unit_hash != 0).then_some(*unit_hash),
+    });
+    Ok(())
 }

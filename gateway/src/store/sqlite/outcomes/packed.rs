@@ -1,13 +1,19 @@
-//! The blob `more` of an outcome: every member that no query asks for.
+//! What no query asks for of an outcome, packed.
 //!
-//! A byte that says which encoding it is, then the fields of [`More`] one after the other, each with
-//! its own end. A new field goes to the end of the list and needs nothing else: a blob that is
-//! older ends before it, and then it is read as unknown, the default of its type. A field that is no
-//! longer kept stays in the list and is written as unknown. Anything else is another
-//! [`ENCODING`], and the old one stays readable as long as its rows may be there.
+//! The fields of [`More`] one after the other, each with its own end. A new field goes to the end of the
+//! list and needs nothing else: what is older ends before it, and then it is read as unknown, the
+//! default of its type. A field that is no longer kept stays in the list and is written as unknown.
+//! Anything else is another [`ENCODING`], and the old one stays readable as long as its rows may be there.
+//!
+//! Rows lie one after the other behind a byte that says which encoding it is, each behind its length. A
+//! text that is the same as in the row before takes one byte: most are. Up to schema 8 each row was a
+//! blob of its own ([`More::write`], [`More::read`]).
 
-/// First byte of the blobs that are written now.
-const ENCODING: u8 = 1;
+/// First byte of what is written now.
+const ENCODING: u8 = 2;
+
+/// First byte of the blobs of single rows.
+const SINGLE: u8 = 1;
 
 /// Members of [`More::bits`].
 pub(super) mod bit {
@@ -25,16 +31,29 @@ pub(super) mod bit {
     pub(in super::super) const PATH_IS_PATTERN: u64 = 1 << 9;
 }
 
-/// Where a blob is written. Kept for the next one, so that nothing is allocated for each.
+/// Bytes of a row's length: written when it is known, so that nothing has to be moved.
+const LENGTH: usize = 3;
+
+/// Texts and addresses that a row may have.
+const MOST_TEXTS: usize = 16;
+
+/// Where rows are packed. Kept for the next ones, so that nothing is allocated for each.
 #[derive(Debug, Default)]
-pub(super) struct Blob {
+pub(super) struct Packer {
     bytes: Vec<u8>,
     length: usize,
+    // Where each text of the row before stands.
+    before: [(usize, usize); MOST_TEXTS],
 }
 
-impl Blob {
+impl Packer {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+        self.before = Default::default();
     }
 }
 
@@ -42,6 +61,10 @@ impl Blob {
 struct Writer<'b> {
     room: &'b mut [u8],
     at: usize,
+    before: &'b mut [(usize, usize); MOST_TEXTS],
+    // Of the texts of the row.
+    next: usize,
+    single: bool,
 }
 
 impl Writer<'_> {
@@ -56,6 +79,53 @@ impl Writer<'_> {
         self.room[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
+
+    /// A text: 0 if it is that of the row before, else one more than its length, and the text.
+    #[inline]
+    fn text(&mut self, text: &[u8]) {
+        if self.single {
+            (text.len() as u64).put(self);
+            return self.bytes(text);
+        }
+        let place = self.next;
+        self.next += 1;
+        let (from, to) = self.before[place];
+        if self.room[from..to] == *text {
+            return self.byte(0);
+        }
+        (text.len() as u64 + 1).put(self);
+        self.before[place] = (self.at, self.at + text.len());
+        self.bytes(text);
+    }
+}
+
+/// What is left to read, and the texts of the row before.
+struct Reader<'a> {
+    rest: &'a [u8],
+    before: [&'a [u8]; MOST_TEXTS],
+    next: usize,
+    single: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = u64::take(self)?;
+        if self.single {
+            return self.bytes(length);
+        }
+        let place = self.next;
+        self.next += 1;
+        if let Some(length) = length.checked_sub(1) {
+            *self.before.get_mut(place)? = self.bytes(length)?;
+        }
+        self.before.get(place).copied()
+    }
 }
 
 /// One type of field.
@@ -67,41 +137,104 @@ trait Field<'a>: Sized + Default {
     fn put(&self, to: &mut Writer<'_>);
 
     /// Takes it from the beginning of `from`; `None` if there is something else.
-    fn take(from: &mut &'a [u8]) -> Option<Self>;
+    fn take(from: &mut Reader<'a>) -> Option<Self>;
 }
 
 /// Makes the struct and both directions of one list, so that they cannot differ.
 macro_rules! fields {
     ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
-        /// The fields, in the order in which they lie in the blob.
+        /// The fields, in the order in which they lie there.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub(super) struct More<'a> {
             $($(#[$doc])* pub(super) $field: $type,)*
         }
 
         impl<'a> More<'a> {
-            /// Writes the blob over what `to` holds.
-            pub(super) fn write(&self, to: &mut Blob) {
-                let most = 1 $(+ self.$field.most())*;
+            /// Packs it behind the rows that `to` has.
+            pub(super) fn pack(&self, to: &mut Packer) {
+                let most = to.length + 1 + LENGTH $(+ self.$field.most())*;
                 if to.bytes.len() < most {
-                    to.bytes.resize(most, 0);
+                    to.bytes.resize(most.next_power_of_two(), 0);
                 }
-                let mut writer = Writer { room: &mut to.bytes, at: 0 };
-                writer.byte(ENCODING);
+                if to.length == 0 {
+                    (to.bytes[0], to.length) = (ENCODING, 1);
+                }
+                let start = to.length + LENGTH;
+                let (room, before) = (&mut to.bytes[..], &mut to.before);
+                let mut writer = Writer { room, at: start, before, next: 0, single: false };
                 $(self.$field.put(&mut writer);)*
-                to.length = writer.at;
+                let end = writer.at;
+                to.bytes[to.length..start].copy_from_slice(&padded(end - start));
+                to.length = end;
             }
 
-            /// `None` if this is not such a blob.
+            /// The blob of a single row.
+            pub(super) fn write(&self) -> Vec<u8> {
+                let mut blob = vec![0; 1 $(+ self.$field.most())*];
+                let before = &mut Default::default();
+                let mut writer = Writer { room: &mut blob, at: 0, before, next: 0, single: true };
+                writer.byte(SINGLE);
+                $(self.$field.put(&mut writer);)*
+                let length = writer.at;
+                blob.truncate(length);
+                blob
+            }
+
+            /// `None` if this is not the blob of a single row.
             pub(super) fn read(blob: &'a [u8]) -> Option<Self> {
-                let (&encoding, mut rest) = blob.split_first()?;
-                if encoding != ENCODING {
-                    return None;
-                }
-                Some(Self { $($field: field(&mut rest)?,)* })
+                let rest = blob.strip_prefix(&[SINGLE])?;
+                Self::take(&mut Reader { rest, before: Default::default(), next: 0, single: true })
+            }
+
+            /// All of `from` is one row.
+            fn take(from: &mut Reader<'a>) -> Option<Self> {
+                from.next = 0;
+                Some(Self {
+                    $($field: {
+                        if from.rest.is_empty() { Default::default() } else { Field::take(from)? }
+                    },)*
+                })
             }
         }
     };
+}
+
+/// A length in [`LENGTH`] bytes, as a number that may be written with fewer.
+#[inline]
+fn padded(length: usize) -> [u8; LENGTH] {
+    let [low, middle, high, ..] = (length as u64).to_le_bytes();
+    let wide = u32::from_le_bytes([low, middle, high, 0]);
+    let seven = |shift: u32| (wide >> shift & 0x7f).to_le_bytes()[0];
+    [seven(0) | 0x80, seven(7) | 0x80, seven(14)]
+}
+
+/// Rows that were packed, one after the other.
+pub(super) struct Rows<'a> {
+    bytes: &'a [u8],
+    before: [&'a [u8]; MOST_TEXTS],
+}
+
+impl<'a> Rows<'a> {
+    /// Of all that a [`Packer`] has. What is of another encoding has none.
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        let bytes = bytes.strip_prefix(&[ENCODING]).unwrap_or_default();
+        Self { bytes, before: Default::default() }
+    }
+}
+
+impl<'a> Iterator for Rows<'a> {
+    type Item = More<'a>;
+
+    /// `None` at the end, and from the first row on that cannot be read.
+    fn next(&mut self) -> Option<More<'a>> {
+        let reader = |rest, before| Reader { rest, before, next: 0, single: false };
+        let mut all = reader(std::mem::take(&mut self.bytes), self.before);
+        let length = u64::take(&mut all)?;
+        let mut row = reader(all.bytes(length)?, self.before);
+        let more = More::take(&mut row)?;
+        (self.bytes, self.before) = (all.rest, row.before);
+        Some(more)
+    }
 }
 
 // Only ever longer: see above.
@@ -163,10 +296,6 @@ fields! {
     tried: &'a str,
 }
 
-fn field<'a, T: Field<'a>>(rest: &mut &'a [u8]) -> Option<T> {
-    if rest.is_empty() { Some(T::default()) } else { T::take(rest) }
-}
-
 /// Seven bits a byte, the lowest first; all bytes but the last have the eighth.
 impl Field<'_> for u64 {
     #[inline]
@@ -184,11 +313,11 @@ impl Field<'_> for u64 {
         to.byte(left.to_le_bytes()[0]);
     }
 
-    fn take(from: &mut &[u8]) -> Option<Self> {
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let (&byte, rest) = from.split_first()?;
-            *from = rest;
+            let (&byte, rest) = from.rest.split_first()?;
+            from.rest = rest;
             let bits = u64::from(byte & 0x7f);
             if bits << shift >> shift != bits {
                 return None;
@@ -214,7 +343,7 @@ impl Field<'_> for i64 {
         ((self << 1) ^ (self >> 63)).cast_unsigned().put(to);
     }
 
-    fn take(from: &mut &[u8]) -> Option<Self> {
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
         let number = u64::take(from)?;
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
@@ -232,12 +361,12 @@ impl Field<'_> for Option<u64> {
         self.map_or(0, |number| number.saturating_add(1)).put(to);
     }
 
-    fn take(from: &mut &[u8]) -> Option<Self> {
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
         Some(u64::take(from)?.checked_sub(1))
     }
 }
 
-/// The length, then the bytes.
+/// See [`Writer::text`].
 impl<'a> Field<'a> for &'a [u8] {
     #[inline]
     fn most(&self) -> usize {
@@ -246,15 +375,11 @@ impl<'a> Field<'a> for &'a [u8] {
 
     #[inline]
     fn put(&self, to: &mut Writer<'_>) {
-        (self.len() as u64).put(to);
-        to.bytes(self);
+        to.text(self);
     }
 
-    fn take(from: &mut &'a [u8]) -> Option<Self> {
-        let length = usize::try_from(u64::take(from)?).ok()?;
-        let (bytes, rest) = from.split_at_checked(length)?;
-        *from = rest;
-        Some(bytes)
+    fn take(from: &mut Reader<'a>) -> Option<Self> {
+        from.text()
     }
 }
 
@@ -269,8 +394,8 @@ impl<'a> Field<'a> for &'a str {
         self.as_bytes().put(to);
     }
 
-    fn take(from: &mut &'a [u8]) -> Option<Self> {
-        std::str::from_utf8(<&[u8]>::take(from)?).ok()
+    fn take(from: &mut Reader<'a>) -> Option<Self> {
+        std::str::from_utf8(from.text()?).ok()
     }
 }
 
@@ -294,8 +419,9 @@ where
         }
     }
 
-    fn take(from: &mut &[u8]) -> Option<Self> {
-        let bytes = <&[u8]>::take(from)?;
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
+        let length = u64::take(from)?;
+        let bytes = from.bytes(length)?;
         if bytes.is_empty() { Some(Self::default()) } else { bytes.try_into().ok() }
     }
 }

@@ -1,13 +1,11 @@
-//! Outcomes of schema 1, which had a column for every member: moved when the store is brought up to
-//! date.
+//! Outcomes of schema 1, which had a column for every member: moved to schema 2 when the store is brought
+//! up to date.
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Statement, Transaction, params};
 
-use super::Key;
-use super::add::{Columns, INSERT_ONE, Parameters};
-use super::packed::{Blob, More, bit};
+use super::packed::{More, bit};
 use crate::ids::RequestId;
 use crate::store::sqlite::vocabulary::{Vocabulary, Way};
 use crate::store::sqlite::{Fault, count};
@@ -16,17 +14,18 @@ use crate::store::sqlite::{Fault, count};
 pub(in crate::store::sqlite) fn move_rows(transaction: &Transaction<'_>) -> Result<(), Fault> {
     {
         let mut old = transaction.prepare("SELECT * FROM outcomes_1 ORDER BY rowid")?;
-        let mut new = transaction.prepare(&INSERT_ONE)?;
-        let mut blob = Blob::default();
+        let mut new = transaction.prepare(
+            "INSERT INTO outcomes
+                (boot, id_high, id_low, seq, way, status, outcome, t_total, unit_hash, more)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+        )?;
         let mut vocabulary = Vocabulary::default();
-        let mut to = Parameters::of(&mut new);
         // Asking the row for a place by name takes longer than the row.
         let places =
             (0..).zip(old.column_names()).map(|(at, name)| (name.to_owned(), at)).collect();
         let mut rows = old.query([])?;
         while let Some(row) = rows.next()? {
-            move_one(transaction, &mut vocabulary, &places, row, &mut blob, &mut to)?;
-            to.run()?;
+            move_one(transaction, &mut vocabulary, &places, row, &mut new)?;
         }
     }
     Ok(transaction.execute_batch("DROP TABLE outcomes_1")?)
@@ -37,8 +36,7 @@ fn move_one(
     vocabulary: &mut Vocabulary,
     places: &HashMap<String, usize>,
     row: &rusqlite::Row<'_>,
-    blob: &mut Blob,
-    to: &mut Parameters<'_, '_>,
+    to: &mut Statement<'_>,
 ) -> Result<(), Fault> {
     // One that is not there is an error of the row.
     let at = |column: &str| places.get(column).copied().unwrap_or(usize::MAX);
@@ -57,7 +55,7 @@ fn move_one(
     {
         *place = number(column)?.unwrap_or(0);
     }
-    let id = row.get(at("request_id"))?;
+    let id: [u8; 16] = row.get(at("request_id"))?;
     let made = RequestId(id).unix_nanos().cast_signed();
     let trace = row.get::<_, Option<[u8; 40]>>(at("trace"))?.unwrap_or([0; 40]);
     let mut trace_id = [0; 16];
@@ -114,16 +112,18 @@ fn move_one(
         t_attempt: None,
         tried: "",
     };
-    let columns = Columns {
-        key: Key::of(id),
-        seq: row.get(at("seq"))?,
-        way: vocabulary.way_of(connection, way)?,
-        status: row.get(at("status"))?,
-        outcome: number("outcome")?,
-        t_total: number("t_total")?,
-        unit_hash: number("unit_hash")?,
-    };
-    more.write(blob);
-    to.boot(row.get(at("boot"))?)?;
-    Ok(columns.bind(blob.bytes(), to)?)
+    let (high, low) = super::schema_2::halves(id);
+    to.execute(params![
+        row.get::<_, i64>(at("boot"))?,
+        high,
+        low,
+        row.get::<_, i64>(at("seq"))?,
+        vocabulary.way_of(connection, way)?,
+        row.get::<_, i64>(at("status"))?,
+        number("outcome")?,
+        number("t_total")?,
+        number("unit_hash")?,
+        more.write(),
+    ])?;
+    Ok(())
 }

@@ -6,31 +6,40 @@ use policies::outcome::Flag;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
-use super::Key;
 use super::address::Address;
+use super::block::Known;
 use super::packed::{More, bit};
 use crate::clock::rfc3339;
 use crate::ids::{RequestId, hex};
 use crate::recorder::row::Protocol;
 use crate::store::StoreError;
-use crate::store::sqlite::vocabulary::Vocabulary;
-use crate::store::sqlite::{Fault, count, damaged, int};
+use crate::store::sqlite::vocabulary::{Vocabulary, Way};
+use crate::store::sqlite::{Fault, damaged, int};
 
-/// Tells a row that has every column of `outcomes` and `ways`, and `boot_id`.
+/// An outcome with everything that is known of it.
+pub(super) struct Found<'a> {
+    /// Id of its boot.
+    pub(super) boot: [u8; 16],
+    pub(super) known: &'a Known,
+    /// Of `known`, in numbers.
+    pub(super) way: Way,
+    pub(super) more: More<'a>,
+}
+
+/// Tells it.
 pub(super) fn json(
     connection: &Connection,
     vocabulary: &mut Vocabulary,
-    row: &rusqlite::Row<'_>,
+    row: &Found<'_>,
 ) -> Result<Value, Fault> {
     let mut out = Map::new();
-    let more = row.get_ref("more")?.as_blob().ok().and_then(More::read);
-    let more = more.ok_or_else(|| damaged(&"an outcome", &"what is packed cannot be read"))?;
+    let Found { boot, known, way, more } = row;
     let set = |bit| more.bits & bit != 0;
 
-    let id = RequestId(Key::read(row)?.id());
+    let id = RequestId(known.key.id());
     let started = id.unix_nanos().wrapping_add_signed(more.started);
     out.insert("request_id".into(), id.to_string().into());
-    out.insert("boot_id".into(), hex(&row.get::<_, [u8; 16]>("boot_id")?).into());
+    out.insert("boot_id".into(), hex(boot).into());
     out.insert("timestamp".into(), rfc3339(started).into());
     out.insert("trace_sampled".into(), set(bit::SAMPLED).into());
     let protocol = if set(bit::HTTP_10) {
@@ -50,18 +59,18 @@ pub(super) fn json(
         out.insert(member.into(), set(bit).into());
     }
 
-    let column = |name| row.get::<_, Option<i64>>(name);
-    let way = |name| row.get(name).map(|number| Some(number).filter(|&number| number != 0));
     let packed = |number: Option<u64>| number.map(int);
+    let [route, pattern, experiment, variant, served, backend] =
+        way.map(|number| Some(number).filter(|&number| number != 0));
     for (member, number) in [
-        ("route", way("route")?),
-        ("http.route", way("pattern")?),
-        ("experiment", way("experiment")?),
-        ("variant", way("variant")?),
-        ("variant.served", way("served")?),
+        ("route", route),
+        ("http.route", pattern),
+        ("experiment", experiment),
+        ("variant", variant),
+        ("variant.served", served),
         ("assignment.reason", packed(more.reason)),
-        ("backend", way("backend")?),
-        ("outcome", column("outcome")?),
+        ("backend", backend),
+        ("outcome", known.outcome),
         ("rejected", packed(more.rejected)),
         ("error.type", packed(more.flag)),
         ("tls.protocol.version", packed(more.tls_version)),
@@ -79,7 +88,7 @@ pub(super) fn json(
     out.insert("flags".into(), flag.as_str().into());
 
     for (member, number) in [
-        ("seq", Some(count(row.get("seq")?))),
+        ("seq", Some(known.seq)),
         ("attempts", Some(more.attempts)),
         ("http.request.body.size", Some(more.request_bytes)),
         ("http.response.body.size", Some(more.response_bytes)),
@@ -94,11 +103,11 @@ pub(super) fn json(
         ("t_first_byte", more.t_first_byte),
         ("t_first_token", more.t_first_token),
         ("t_stream", more.t_stream),
-        ("t_total", column("t_total")?.map(count)),
+        ("t_total", known.t_total),
         ("t_gateway", more.t_gateway),
         ("t_attempt", more.t_attempt),
         // Zero means that there was none.
-        ("http.response.status_code", column("status")?.map(count).filter(|&status| status != 0)),
+        ("http.response.status_code", Some(known.status.into()).filter(|&status| status != 0)),
         ("upstream.status", Some(more.upstream_status).filter(|&status| status != 0)),
     ] {
         if let Some(number) = number {
@@ -132,7 +141,7 @@ pub(super) fn json(
         let source = if set(bit::TOKENS_ESTIMATED) { "estimated" } else { "reported" };
         out.insert("usage.source".into(), source.into());
     }
-    if let Some(hash) = column("unit_hash")? {
+    if let Some(hash) = known.unit_hash {
         // As text: a number of 64 bits does not survive JavaScript.
         out.insert("unit.hash".into(), hex(&hash.to_be_bytes()).into());
     }
@@ -141,8 +150,8 @@ pub(super) fn json(
             .map_err(|error| damaged(&"attempts of an outcome", &error))?;
         out.insert("attempts.earlier".into(), tried);
     }
-    addresses(&more, &mut out);
-    traces(&more, &mut out);
+    addresses(more, &mut out);
+    traces(more, &mut out);
     Ok(Value::Object(out))
 }
 

@@ -222,40 +222,97 @@ fn a_search_for_something_rare_goes_back_in_bounded_steps() {
 #[test]
 fn no_query_of_outcomes_sorts_or_walks_through_the_table() {
     let Opened { folder: _folder, store } = open();
-    for (sql, index) in plans() {
+    for sql in plans() {
         let mut statement =
             store.connection.prepare(&["EXPLAIN QUERY PLAN ", sql].concat()).unwrap();
         let plan: Vec<String> =
             statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
         let plan = plan.join("\n");
-        assert!(plan.contains(index), "{sql}\n{plan}");
+        assert!(plan.contains("USING INTEGER PRIMARY KEY"), "{sql}\n{plan}");
         assert!(!plan.contains("SCAN"), "{sql}\n{plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
     }
 }
 
+/// What went wrong is rare and asked for most: blocks in which nothing did are not read for it.
 #[test]
-fn only_what_went_wrong_is_in_the_extra_index() {
+fn blocks_without_what_is_asked_for_are_not_read() {
     let Opened { folder: _folder, mut store } = open();
-    store.add_outcomes(BOOT, &outcome_rows(1..10)).unwrap();
-    let failed = Row {
-        outcome: Some(Outcome::UpstreamError),
-        flag: Some(Flag::UpstreamClosed),
-        ..outcome_row(10)
+    let failed = |seq| {
+        Box::new(Row {
+            outcome: Some(Outcome::UpstreamError),
+            flag: Some(Flag::UpstreamClosed),
+            ..outcome_row(seq)
+        })
     };
-    store.add_outcomes(BOOT, &[Box::new(failed)]).unwrap();
-    let entries: i64 = store
-        .connection
-        .query_row(
-            "SELECT count(*) FROM outcomes INDEXED BY outcomes_not_ok WHERE outcome <> 1",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    assert_eq!(entries, 1);
+    store.add_outcomes(BOOT, &outcome_rows(1..1000)).unwrap();
+    store.add_outcomes(BOOT, &[failed(500)]).unwrap();
+    store.add_outcomes(BOOT, &[failed(1000)]).unwrap();
+    // Whoever reads them finds this.
+    let spoiled = store.connection.execute(
+        "UPDATE outcomes SET known = 'x' WHERE kinds & (1 << (SELECT id FROM names WHERE name = ?1)) = 0",
+        ["upstream_error"],
+    );
+    assert!(spoiled.unwrap() > 10);
+    let query = OutcomeQuery {
+        outcome: Some("upstream_error".into()),
+        limit: 10,
+        ..OutcomeQuery::default()
+    };
+    assert_eq!(seqs(&store.outcomes(&query).unwrap()), [1000]);
+    let all = OutcomeQuery { outcome: None, ..query };
+    assert!(matches!(store.outcomes(&all), Err(StoreError::Damaged(_))));
 }
 
-/// Those of another statement than a few, whatever their number.
+/// Requests of one batch that took long began long ago: each is found in the slice it began in.
+#[test]
+fn what_took_long_is_found_where_it_began() {
+    let Opened { folder: _folder, mut store } = open();
+    for first in [1, 2, 3] {
+        // Every third of 3,000 requests, of three seconds, in no order.
+        let mut rows: Vec<_> =
+            (0..1_000).map(|at| Box::new(outcome_row(first + at * 7 % 1_000 * 3))).collect();
+        rows.rotate_left(311);
+        store.add_new_outcomes(BOOT, &rows).unwrap();
+    }
+    assert_eq!(store.boots().unwrap(), [(BOOT, 3_000, 3_000)]);
+    let all = OutcomeQuery { limit: 10_000, ..OutcomeQuery::default() };
+    assert_eq!(seqs(&store.outcomes(&all).unwrap()), (1..=3_000).rev().collect::<Vec<_>>());
+    for seq in [1, 999, 1_000, 2_999] {
+        let told = store.outcome(outcome_row(seq).request_id).unwrap().unwrap();
+        assert_eq!((told["seq"].as_u64(), &told["boot_id"]), (Some(seq), &json!(ids::hex(&BOOT))));
+    }
+    assert_eq!(store.outcome(outcome_row(3_001).request_id).unwrap(), None);
+    // Two of one batch that began at the same time are told apart by what is random in their ids.
+    let blocks: i64 =
+        store.connection.query_row("SELECT count(*) FROM outcomes", [], |row| row.get(0)).unwrap();
+    // 64 ms a slice, three transactions.
+    assert!((3 * 46..=3 * 48).contains(&blocks), "{blocks}");
+    assert_eq!(integrity(&store), "ok");
+}
+
+/// A block is read by whoever asks for one of its rows: it does not grow with the batch.
+#[test]
+fn a_block_has_so_many_rows_at_most() {
+    let Opened { folder: _folder, mut store } = open();
+    let rows: Vec<_> = (1..=2_000_u64)
+        .map(|seq| {
+            let request_id = ids::RequestId::new(START_NANOS, seq << 2);
+            Box::new(Row { request_id: request_id.0, ..outcome_row(seq) })
+        })
+        .collect();
+    store.add_new_outcomes(BOOT, &rows).unwrap();
+    let blocks: Vec<i64> = {
+        let mut statement = store.connection.prepare("SELECT rows FROM outcomes").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(blocks, [512, 512, 512, 464]);
+    store.add_outcomes(BOOT, &rows).unwrap();
+    assert_eq!(store.boots().unwrap(), [(BOOT, 2_000, 2_000)]);
+    let all = OutcomeQuery { limit: 10_000, ..OutcomeQuery::default() };
+    assert_eq!(seqs(&store.outcomes(&all).unwrap()), (1..=2_000).rev().collect::<Vec<_>>());
+}
+
 #[test]
 fn rows_are_counted_as_they_are_added_whatever_their_number() {
     let Opened { folder: _folder, mut store } = open();
@@ -269,7 +326,7 @@ fn rows_are_counted_as_they_are_added_whatever_their_number() {
         all += 7;
         assert_eq!(store.boots().unwrap(), [(BOOT, all, all)]);
     }
-    // Twice in one statement; and refused ones among others, which nobody counts.
+    // Twice in one batch; and refused ones among others, which nobody counts.
     let twice = [outcome_rows(1001..1009), outcome_rows(1001..1009)].concat();
     store.add_outcomes(BOOT, &twice).unwrap();
     all += 8;
@@ -321,7 +378,7 @@ fn people_with_the_shell_read_words() {
     store.add_outcomes(BOOT, &outcome_rows(1..41)).unwrap();
     let newest = "SELECT request_id, timestamp, route, experiment, variant, backend, outcome,
             status || '', t_total || '', unit_hash, seq || ''
-        FROM requests ORDER BY id_high DESC LIMIT 1";
+        FROM requests ORDER BY block DESC, timestamp DESC LIMIT 1";
     let row: Vec<String> = store
         .connection
         .query_row(newest, [], |row| (0..11).map(|at| row.get(at)).collect())
@@ -347,14 +404,33 @@ fn people_with_the_shell_read_words() {
     let mut plan = store.connection.prepare(&["EXPLAIN QUERY PLAN ", newest].concat()).unwrap();
     let plan: Vec<String> =
         plan.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
-    assert!(!plan.join("\n").contains("TEMP B-TREE"), "{plan:?}");
+    // The newest blocks only.
+    let plan = plan.join("\n").replace("USE TEMP B-TREE FOR LAST TERM OF ORDER BY", "");
+    assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    let words: (i64, i64) = store
+        .connection
+        .query_row(
+            "SELECT count(DISTINCT request_id), sum(outcome = 'ok') FROM requests",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    assert_eq!(words, (40, 40));
 }
 
 #[test]
 fn old_outcomes_are_deleted_oldest_first_and_stay_counted() {
     let Opened { folder: _folder, mut store } = open();
-    store.add_outcomes(BOOT, &outcome_rows(1..101)).unwrap();
-    let before = i64::try_from(START_NANOS / 1000).unwrap() + 51_000;
+    // A tenth of a second apart: each in a block of its own.
+    let at = |seq: u64| START_NANOS + seq * 100_000_000;
+    let rows: Vec<_> = (1..=100)
+        .map(|seq| {
+            let request_id = ids::RequestId::new(at(seq), seq).0;
+            Box::new(Row { request_id, started_unix_nanos: at(seq), ..outcome_row(seq) })
+        })
+        .collect();
+    store.add_outcomes(BOOT, &rows).unwrap();
+    let before = i64::try_from(at(51) / 1000).unwrap();
     assert_eq!(store.delete_outcomes(before, 30).unwrap(), 30);
     let all = OutcomeQuery { limit: 1000, ..OutcomeQuery::default() };
     assert_eq!(seqs(&store.outcomes(&all).unwrap()), (31..=100).rev().collect::<Vec<_>>());
@@ -362,6 +438,18 @@ fn old_outcomes_are_deleted_oldest_first_and_stay_counted() {
     assert_eq!(store.delete_outcomes(before, 30).unwrap(), 0);
     assert_eq!(seqs(&store.outcomes(&all).unwrap()), (51..=100).rev().collect::<Vec<_>>());
     assert_eq!(store.boots().unwrap(), [(BOOT, 100, 100)]);
+    // Whole blocks go, and only once no row in them is younger.
+    let together: Vec<_> = (201..=220)
+        .map(|seq| {
+            let request_id = ids::RequestId::new(at(200) + seq * 1_000, seq).0;
+            Box::new(Row { request_id, ..outcome_row(seq) })
+        })
+        .collect();
+    store.add_outcomes(BOOT, &together).unwrap();
+    let within = i64::try_from(at(200) / 1000).unwrap() + 210;
+    assert_eq!(store.delete_outcomes(within, 1_000).unwrap(), 50);
+    assert_eq!(store.delete_outcomes(within + 64_000, 10).unwrap(), 20);
+    assert_eq!(seqs(&store.outcomes(&all).unwrap()), NONE);
 }
 
 #[test]

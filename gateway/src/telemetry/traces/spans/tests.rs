@@ -313,7 +313,7 @@ fn eventful() -> Row {
     };
     row.spans.link =
         Some(TraceContext { trace_id: [7; 16], parent_id: [8; 8], sampled: false, random: false });
-    row.spans.earlier = [row.spans.earlier[0]; 3];
+    row.spans.earlier = vec![row.spans.earlier[0]; 3];
     row
 }
 

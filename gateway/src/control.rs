@@ -204,7 +204,8 @@ impl Control {
         }
         let looked = self.shared.evidence.with_known(experiment, |known| {
             let (evidence, settings) = (&mut known.evidence, &next.told.settings);
-            for (slowness, marks) in ramp::marks_due(&ramp.state, &at, evidence, settings) {
+            let due = ramp::marks_due(&ramp.state, &at, evidence, settings, &mut known.marks);
+            for (slowness, marks) in due {
                 evidence.freeze(at.revision, slowness, marks);
             }
             let (state, decision) = ramp::look(&ramp.state, &at, evidence, settings, tables);

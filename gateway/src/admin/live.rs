@@ -36,10 +36,10 @@ mod named;
 mod second;
 mod watchers;
 
-use frame::{Copies, Frame, Written, event};
+use frame::{Frame, Written, event};
 use history::{History, KEPT};
 pub use named::Named;
-use second::Second;
+use second::{Copies, Second};
 use watchers::{NoRoom, Watchers};
 
 /// Seconds to a place of the history at most.
@@ -98,7 +98,7 @@ pub async fn keep_telling(context: &Context) {
     let mut copies = Copies::default();
     loop {
         let at_unix = next_second().await;
-        let second = Second::count(context, at_unix);
+        let second = Second::count(context, &mut copies, at_unix);
         let live = &context.live;
         let (events, told) = context.shared.news.after(live.told.load(Relaxed));
         let mut history = live.history.lock();
@@ -107,7 +107,6 @@ pub async fn keep_telling(context: &Context) {
         live.told.store(told, Relaxed);
         drop(history);
         if live.watchers.count() == 0 {
-            copies = Copies::default();
             continue;
         }
         let keys = Arc::clone(&context.shared.current.load().keys);
@@ -117,7 +116,7 @@ pub async fn keep_telling(context: &Context) {
                 !key.revoked && key.expires_at_unix.is_none_or(|end| end > at_unix)
             })
         });
-        let frame = Frame::new(context, &second, &mut copies, events);
+        let frame = Frame::new(context, &second, events);
         live.watchers.tell(&Arc::new(Written::new(frame)));
     }
 }

@@ -149,7 +149,8 @@ fn since(text: &str) -> Result<Since, ApiError> {
     }
     moment(text).map(Since::Moment).ok_or_else(|| {
         ApiError::invalid(
-            "`since` is not understood; give a revision such as 7, a duration such as 2h, or a time",
+            "`since` is not understood; give a revision such as 7, a duration such as 2h, or a time \
+             such as 2026-11-30T17:00:00Z",
         )
     })
 }

@@ -6,7 +6,7 @@ use super::{
     Situation, State, Status, Step,
 };
 use crate::evidence::{Evidence, Marks, Slowness, UnitKind};
-use crate::guardrail::{self, Guardrail, Judgement, Tables};
+use crate::guardrail::{self, Guardrail, Judgement, MarkWatch, Tables};
 use crate::statistics::{Verdict, sample_ratio};
 
 /// From look to look a step's clock counts at most so many seconds.
@@ -18,12 +18,14 @@ const SHOWN: f64 = 0.05;
 /// The share of everything, in basis points.
 pub(super) const ALL: u16 = 10_000;
 
-/// The marks to freeze now in the epoch in force: see [`guardrail::marks_due`]. None in warm-up.
+/// The marks to freeze now in the epoch in force: see [`guardrail::marks_due`]. None in warm-up. A
+/// bandit's are never replaced: it compares its variants by one mark.
 pub fn marks_due(
     state: &State,
     at: &Situation,
     evidence: &Evidence,
     settings: &Settings,
+    watch: &mut MarkWatch,
 ) -> Vec<(Slowness, Marks)> {
     if state.is_over() || state.phase == Phase::WarmUp {
         return Vec::new();
@@ -33,7 +35,9 @@ pub fn marks_due(
     let mut guardrails = settings.guardrails.clone();
     // What a bandit compares by needs marks too.
     guardrails.extend(settings.bandit.as_ref().map(|bandit| Guardrail::new(bandit.metric.clone())));
-    guardrail::marks_due(evidence, at.revision, control, &guardrails, &margins)
+    let mut nobody = MarkWatch::default();
+    let watch = if settings.bandit.is_some() { &mut nobody } else { watch };
+    guardrail::marks_due(evidence, (at.revision, control), &guardrails, &margins, watch)
 }
 
 /// Looks once: where the ramp stands now, and what is to be done.

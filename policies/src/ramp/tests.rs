@@ -1,7 +1,7 @@
 use super::*;
 use crate::Outcome;
 use crate::evidence::{Exposure, UnitKind};
-use crate::guardrail::{Guardrail, Metric, Tables};
+use crate::guardrail::{Guardrail, MarkWatch, Metric, Tables};
 
 mod rules;
 
@@ -12,6 +12,7 @@ struct Scene {
     at: Situation,
     evidence: Evidence,
     tables: Tables,
+    watch: MarkWatch,
 }
 
 type Hand = fn(&State, &Situation, &Settings) -> Result<(State, Decision), Refused>;
@@ -33,7 +34,14 @@ impl Scene {
         let (state, decision) = start(&at, &settings);
         assert_eq!((decision.action, decision.fresh), (Action::Start, true));
         let evidence = Evidence::new(UnitKind::Request);
-        let mut scene = Self { settings, state, at, evidence, tables: Tables::default() };
+        let mut scene = Self {
+            settings,
+            state,
+            at,
+            evidence,
+            tables: Tables::default(),
+            watch: MarkWatch::default(),
+        };
         scene.apply(&decision);
         scene
     }
@@ -86,7 +94,9 @@ impl Scene {
     }
 
     fn look(&mut self) -> Option<Decision> {
-        for (slowness, marks) in marks_due(&self.state, &self.at, &self.evidence, &self.settings) {
+        let (state, settings) = (&self.state, &self.settings);
+        let due = marks_due(state, &self.at, &self.evidence, settings, &mut self.watch);
+        for (slowness, marks) in due {
             self.evidence.freeze(self.at.revision, slowness, marks);
         }
         let (state, decision) =

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Outcome;
 use crate::evidence::{Exposure, Marks, UnitKind};
-use crate::guardrail::Guardrail;
+use crate::guardrail::{Guardrail, MarkWatch};
 use crate::ramp::{
     Refused, WarmUp, abort, marks_due, pause, promote, promote_arm, restart, resume, start,
 };
@@ -123,7 +123,10 @@ impl Scene {
     }
 
     fn look(&mut self) -> Option<Decision> {
-        for (slowness, marks) in marks_due(&self.state, &self.at, &self.evidence, &self.settings) {
+        let mut watch = MarkWatch::default();
+        let (state, settings) = (&self.state, &self.settings);
+        let due = marks_due(state, &self.at, &self.evidence, settings, &mut watch);
+        for (slowness, marks) in due {
             self.evidence.freeze(self.at.revision, slowness, marks);
         }
         let of = (&self.state, &self.at, &self.evidence, &self.settings);

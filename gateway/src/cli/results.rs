@@ -195,7 +195,8 @@ fn numbers(variants: &[(&str, &Value)], is_wide: bool) -> Table {
         ("tokens in", Lean::Right),
         ("out", Lean::Right),
     ];
-    let mut table = Table::new(if is_wide { &columns } else { &columns[..9] });
+    let mut table =
+        Table::new(if is_wide { &columns } else { &columns[..9] }).sparing(&[4, 8, 5, 7, 2]);
     let count = |value: &Value, key: &str| {
         reading::whole(value, key).map_or_else(|| "–".to_owned(), words::count)
     };

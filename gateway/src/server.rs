@@ -8,5 +8,6 @@ pub mod running;
 pub mod h1;
 pub mod h2;
 pub mod h2_io;
+pub mod gather;
 pub mod socket;
 pub mod tunnel;

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::body::ClientBody;
 use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
+use crate::server::gather::Gather;
 use crate::server::h2::streams::{Driver, Streams};
 use crate::server::h2_io::H2Io;
 use crate::server::http::{begin, caught, closed};
@@ -60,7 +61,7 @@ impl Future for Answering {
 pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -> Closed {
     let snapshot = worker.snapshot();
     let limits = &snapshot.limits;
-    let io = H2Io::new(stream, Rc::clone(conn));
+    let io = Gather::new(H2Io::new(stream, Rc::clone(conn)), Rc::clone(conn));
     let streams = Streams::default();
     let edge = Edge { worker: Rc::clone(worker), conn: Rc::clone(conn) };
     let mut connection = pin!(
@@ -75,7 +76,7 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
             .max_local_error_reset_streams(32)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(io), edge)
+            .serve_connection(TokioIo::new(io.clone()), edge)
     );
     let mut asked = false;
     let mut driver = Driver::new(streams);
@@ -88,12 +89,12 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
             conn.draining.set(true);
             connection.as_mut().graceful_shutdown();
         }
-        caught(worker, || driver.poll(cx, connection.as_mut()))
+        caught(worker, || driver.poll(cx, connection.as_mut(), |cx| io.poll_pass(cx)))
     })
     .await;
-    let Some(result) = result else {
+    let Some(failed) = result else {
         conn.panicked.set(true);
         return Closed::Error;
     };
-    closed(conn, result.is_err())
+    closed(conn, failed)
 }

@@ -1,12 +1,12 @@
 //! The streams of one HTTP/2 connection, run inside its task.
 //!
 //! hyper gives each stream a future of its own and leaves it to us where it runs. As tasks, each would
-//! wake the connection, which would flush for each: a TLS record and a system call an answer. Here
-//! whatever is ready of the streams runs first and then the connection, once, so that their answers leave
-//! together; and a stream costs no task.
+//! wake the connection, which would run for each. Here whatever is ready of the streams runs first and
+//! then the connection, once; what it wrote leaves together (`gather`); and a stream costs no task.
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -104,24 +104,27 @@ impl Driver {
         &self.connection_waker
     }
 
-    /// What `connection` comes to.
-    pub(super) fn poll<C: Future>(
+    /// Runs both; whether the connection failed, once it is over. What it wrote, `pass` passes on.
+    pub(super) fn poll<E>(
         &mut self,
         cx: &mut Context<'_>,
-        mut connection: Pin<&mut C>,
-    ) -> Poll<C::Output> {
+        mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
+        pass: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<bool> {
         self.inside.task.register(cx.waker());
         self.inside.running.store(true, SeqCst);
+        let mut for_connection = Context::from_waker(&self.connection_waker);
         for _ in 0..TURNS {
             if self.for_streams.answered() {
                 let mut cx = Context::from_waker(&self.streams_waker);
                 while let Poll::Ready(Some(())) = Pin::new(&mut self.running).poll_next(&mut cx) {}
             }
-            if self.for_connection.answered() {
-                let mut cx = Context::from_waker(&self.connection_waker);
-                if let Poll::Ready(end) = connection.as_mut().poll(&mut cx) {
-                    return Poll::Ready(end);
-                }
+            if self.for_connection.answered()
+                && let Poll::Ready(end) = connection.as_mut().poll(&mut for_connection)
+            {
+                // As much of its last words as can be passed on.
+                let _ = pass(&mut for_connection);
+                return Poll::Ready(end.is_err());
             }
             let mut fresh = self.fresh.0.borrow_mut();
             if !fresh.is_empty() {
@@ -130,6 +133,10 @@ impl Driver {
             } else if !self.for_streams.is_rung() && !self.for_connection.is_rung() {
                 break;
             }
+        }
+        // If not all of it can be passed on now, the connection is woken when more can.
+        if matches!(pass(&mut for_connection), Poll::Ready(Err(_))) {
+            return Poll::Ready(true);
         }
         self.inside.running.store(false, SeqCst);
         if self.for_streams.is_rung() || self.for_connection.is_rung() {
@@ -146,6 +153,10 @@ mod tests {
     use hyper::rt::Executor;
 
     use super::*;
+
+    fn pass(_: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -190,12 +201,12 @@ mod tests {
                     streams.execute(says(&told, word, gate));
                 }
             }
-            Poll::<()>::Pending
+            Poll::<Result<(), ()>>::Pending
         }));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
-        assert!(driver.poll(&mut cx, connection.as_mut()).is_pending());
+        assert!(driver.poll(&mut cx, connection.as_mut(), pass).is_pending());
         assert_eq!(*said.borrow(), ["connection"]);
         assert_eq!(woken.0.load(SeqCst), 0, "nobody has anything to do");
 
@@ -207,10 +218,10 @@ mod tests {
         assert!(woken.0.load(SeqCst) >= 1);
         driver.waker().wake_by_ref();
         said.borrow_mut().clear();
-        assert!(driver.poll(&mut cx, connection.as_mut()).is_pending());
+        assert!(driver.poll(&mut cx, connection.as_mut(), pass).is_pending());
         assert_eq!(*said.borrow(), ["c", "a", "connection"]);
         said.borrow_mut().clear();
-        assert!(driver.poll(&mut cx, connection.as_mut()).is_pending());
+        assert!(driver.poll(&mut cx, connection.as_mut(), pass).is_pending());
         assert!(said.borrow().is_empty(), "nobody rang");
     }
 
@@ -225,11 +236,13 @@ mod tests {
             *counted.borrow_mut() += 1;
             streams.execute(std::future::ready(()));
             cx.waker().wake_by_ref();
-            Poll::<()>::Pending
+            Poll::<Result<(), ()>>::Pending
         }));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        assert!(driver.poll(&mut Context::from_waker(&waker), connection.as_mut()).is_pending());
+        assert!(
+            driver.poll(&mut Context::from_waker(&waker), connection.as_mut(), pass).is_pending()
+        );
         assert_eq!(*polls.borrow(), u32::from(TURNS));
         assert_eq!(woken.0.load(SeqCst), 1, "and is asked again");
     }

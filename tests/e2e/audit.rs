@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use weir_tests::{
-    ADMIN_KEY, Answer, Client, Gateway, Process, backend, gateway, seconds, weir_program,
+    ADMIN_KEY, Answer, Client, Gateway, Process, backend, gateway, millis, seconds, weir_program,
 };
 
 use crate::experiments::{split, two};
@@ -93,9 +93,6 @@ async fn d8_a_log_that_was_changed_or_cut_off_is_found_out() {
     stopped(process).await;
 
     // Who moved it, and why, as somebody would like to have it.
-    let copy = std::fs::read(prepared.dir.join("weir.db")).unwrap();
-    let wal = prepared.dir.join("weir.db-wal");
-    assert!(!wal.exists() || std::fs::metadata(&wal).unwrap().len() == 0 || !copy.is_empty());
     let change = "UPDATE audit SET entry = replace(entry, '\"half\"', '\"all!\"') WHERE id = ";
     tamper(&prepared.dir, &format!("{change}{newest}"));
     let process = prepared.spawn().await;
@@ -122,7 +119,7 @@ async fn d8_a_log_that_was_changed_or_cut_off_is_found_out() {
     assert!(said.contains("no entry tells of revision 3 of experiment \"int8\""), "{said}");
     assert!(said.contains(&format!("you have kept entry {entries}")), "{said}");
     let bad = weir(process.admin, &["audit", "verify", "--head", "7:abc"]);
-    assert_eq!(bad.status.code(), Some(1));
+    assert_eq!(bad.status.code(), Some(2), "it was asked wrongly");
     assert!(text(&bad.stderr).contains("`head` is not understood"), "{}", text(&bad.stderr));
 }
 
@@ -207,6 +204,8 @@ async fn ramp_on_and_off(api: Client, over: Arc<AtomicBool>) {
             let answer = api.post(&format!("{INT8}/{what}"), body).await;
             let status = answer.status.as_u16();
             assert!(matches!(status, 200 | 201 | 409 | 412), "{what}: {}", answer.text());
+            // Most changes are to be the editors'.
+            tokio::time::sleep(millis(50)).await;
         }
     }
 }
@@ -230,6 +229,7 @@ async fn a_thousand_changes_of_two_editors_and_a_ramp_lose_nothing() {
             user += 1;
             let asked = client.post(PATH, "{}").header("x-user-id", &format!("u{user}"));
             assert_eq!(asked.await.status, 200, "no request notices any of it");
+            tokio::time::sleep(millis(5)).await;
         }
         user
     });
@@ -262,7 +262,7 @@ async fn a_thousand_changes_of_two_editors_and_a_ramp_lose_nothing() {
         made.extend(own);
     }
     while gateway.get("/experiments/int8").await["revision"].as_u64().unwrap() <= ALL as u64 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(millis(50)).await;
     }
     over.store(true, Ordering::Relaxed);
     ramp.await.unwrap();

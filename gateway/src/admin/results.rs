@@ -253,6 +253,7 @@ impl Look {
                 let mut verdict =
                     said::verdict(self.name(number), self.name(self.control), &against.compared);
                 if self.evidence.exposures(number) == 0 {
+                    verdict.has_nothing = true;
                     verdict.words = said::nothing_yet(self.name(number));
                 }
                 of.insert("versus_control".into(), against.json.into());

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use policies::Outcome;
 use policies::evidence::{self, Exposure, Marks, Slowness, UnitKind};
-use policies::guardrail::Tables;
+use policies::guardrail::{MarkWatch, Tables};
 use policies::ramp::{self, Settings, Situation, State};
 use policies::sketch::Sketch;
 use policies::statistics::attribution::{Against, Epoch, Table, log_e_harm, ratio};
@@ -92,7 +92,7 @@ fn look(c: &mut Criterion) {
 struct Running {
     evidence: evidence::Evidence,
     at: Situation,
-    ramps: Vec<(State, Settings, Tables)>,
+    ramps: Vec<(State, Settings, Tables, MarkWatch)>,
 }
 
 impl Running {
@@ -130,12 +130,13 @@ impl Running {
             arms: vec![],
             backend: 1,
             drifted: false,
+            route_seconds: None,
         };
         let ramps = (1..=4).map(|treated| {
             let settings =
                 Settings { treated, judged_variants: 4, warm_up: None, ..Settings::default() };
             let (state, _) = ramp::start(&at, &settings);
-            (state, settings, Tables::default())
+            (state, settings, Tables::default(), MarkWatch::default())
         });
         let ramps = ramps.collect();
         Self { evidence, at, ramps }
@@ -144,8 +145,8 @@ impl Running {
     fn look(&mut self) -> usize {
         let Self { evidence, at, ramps } = self;
         let mut decided = 0;
-        for (state, settings, tables) in ramps {
-            decided += ramp::marks_due(state, at, evidence, settings).len();
+        for (state, settings, tables, watch) in ramps {
+            decided += ramp::marks_due(state, at, evidence, settings, watch).len();
             let (_, decision) = ramp::look(state, at, evidence, settings, tables);
             decided += usize::from(decision.is_some());
         }

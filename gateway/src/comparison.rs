@@ -31,6 +31,7 @@ use crate::worker::Shared;
 pub mod kept;
 pub mod known;
 pub mod pair;
+pub(crate) mod said;
 pub mod sample;
 mod thread;
 
@@ -136,6 +137,60 @@ pub fn start(
     // Started once: a second thread would not be woken.
     let _ = shared.comparisons.thread.set(handle.thread().clone());
     Ok(handle)
+}
+
+/// Why a shadow does not vouch for a variant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPassed {
+    /// It is not in force.
+    #[error("shadow {0:?} does not exist")]
+    Missing(String),
+    /// It says nothing about this variant.
+    #[error("shadow {shadow:?} copies route {route:?} to backend {backend:?}; {wanted}")]
+    Other {
+        /// The shadow.
+        shadow: String,
+        /// What it copies.
+        route: String,
+        /// Where to.
+        backend: String,
+        /// What it would have to.
+        wanted: String,
+    },
+    /// It has not passed, or not yet.
+    #[error("shadow {0:?} {1}")]
+    NotYet(String, String),
+}
+
+/// Whether `shadow` has passed, as a copy of `route` at `backend`.
+///
+/// # Errors
+/// Why it does not say so.
+pub fn passed(
+    snapshot: &Snapshot,
+    shadow: &str,
+    route: &str,
+    backend: &str,
+) -> Result<(), NotPassed> {
+    let all = snapshot.routes.iter();
+    let mut all = all.flat_map(|route| route.shadows.iter().map(move |shadow| (route, shadow)));
+    let found = all.find(|(_, plan)| plan.name == shadow);
+    let (copied, plan) = found.ok_or_else(|| NotPassed::Missing(shadow.to_owned()))?;
+    let target = snapshot.backends[plan.backend].name;
+    if copied.name != route || target != backend {
+        return Err(NotPassed::Other {
+            shadow: shadow.to_owned(),
+            route: copied.name.to_owned(),
+            backend: target.to_owned(),
+            wanted: format!("the variant is served by {backend:?} on route {route:?}"),
+        });
+    }
+    let (verdict, kept) = plan.known.look();
+    let (agreed, compare) = (&kept.tally.agreed, &plan.compare);
+    if agreed.passes(compare.min_pairs, compare.agreement, &[verdict]) {
+        return Ok(());
+    }
+    Err(NotPassed::NotYet(shadow.to_owned(), said::passing(agreed, compare, verdict)))
 }
 
 /// How answers are compared, as the API shows it; numbers mean something else when it changes.

@@ -18,9 +18,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use policies::guardrail::Tables;
 use policies::ramp::{self, Action, Decision, Situation, Status};
+use policies::sketch::Sketch;
 
 use crate::change::{ChangeError, Changes, Step, View};
 use crate::clock;
+use crate::comparison::{self, NotPassed};
 use crate::config::plan::Plan;
 use crate::evidence::Watched;
 use crate::live::{Actor, LiveExperiment};
@@ -32,12 +34,14 @@ use crate::worker::Shared;
 
 mod hand;
 mod kept;
+mod route_times;
 mod series;
 mod watch;
 pub mod words;
 
 pub use hand::{HandFault, Told as Start};
 pub use kept::{Made, Ramp, Told};
+use route_times::RouteTimes;
 pub use series::Point;
 use watch::Watch;
 
@@ -56,6 +60,7 @@ pub struct Control {
     ramps: Mutex<BTreeMap<String, Arc<Ramp>>>,
     /// Held by whoever decides: a look or a hand. Tables save logarithms from look to look.
     turn: tokio::sync::Mutex<BTreeMap<String, Tables>>,
+    routes: RouteTimes,
     /// Decisions of this process, by experiment, action and reason.
     counts: Mutex<BTreeMap<(String, &'static str, &'static str), u64>>,
     watch: Watch,
@@ -94,6 +99,7 @@ impl Control {
             store,
             ramps: Mutex::new(ramps),
             turn: tokio::sync::Mutex::default(),
+            routes: RouteTimes::default(),
             counts: Mutex::default(),
             watch: Watch::new(&lasting),
         }))
@@ -132,6 +138,7 @@ impl Control {
             return;
         }
         self.shared.evidence.count_begun(&self.shared.tallies);
+        self.time_routes();
         for (experiment, _) in self.ramps() {
             let mut turn = self.turn.lock().await;
             let tables = turn.entry(experiment.clone()).or_default();
@@ -139,6 +146,35 @@ impl Control {
                 events::warning("weir.ramp.failed", &format!("{experiment}: {error}"));
             }
         }
+    }
+
+    /// Takes note of how long routes take whose ramps have an objective.
+    fn time_routes(&self) {
+        let view = self.changes.view();
+        let mut routes = Vec::new();
+        for (experiment, ramp) in self.ramps() {
+            let is_asked = ramp.told.settings.objective.is_some() && !ramp.state.is_over();
+            routes.extend(is_asked.then(|| route(&view.plan, &experiment)).flatten());
+        }
+        self.routes.keep(&routes);
+        let now = clock::now();
+        routes.retain(|route| self.routes.is_due(route, now));
+        if routes.is_empty() {
+            return;
+        }
+        let tallies = self.shared.tallies.by_variant();
+        for route in routes {
+            let mut all = Sketch::new();
+            for (_, tally) in tallies.iter().filter(|(key, _)| *key.route == *route) {
+                all.merge(&tally.duration.sketch);
+            }
+            self.routes.note(&route, now, all);
+        }
+    }
+
+    fn route_seconds(&self, view: &View, ramp: &Ramp, experiment: &str) -> Option<f64> {
+        let objective = ramp.told.settings.objective.as_ref()?;
+        self.routes.of(&route(&view.plan, experiment)?, &objective.metric)
     }
 
     /// One look at one ramp, and what follows from it.
@@ -155,9 +191,10 @@ impl Control {
         };
         let view = self.changes.view();
         let Some(live) = view.live.get(experiment) else { return Ok(()) };
-        let Some(at) = situation(&view, live, &ramp, experiment) else {
+        let Some(mut at) = situation(&view, live, &ramp, experiment) else {
             return self.lose(experiment, &ramp, live).await;
         };
+        at.route_seconds = self.route_seconds(&view, &ramp, experiment);
         if live.state != Running::Running {
             return self.stand_still(experiment, &ramp, &at).await;
         }
@@ -167,7 +204,8 @@ impl Control {
         }
         let looked = self.shared.evidence.with_known(experiment, |known| {
             let (evidence, settings) = (&mut known.evidence, &next.told.settings);
-            for (slowness, marks) in ramp::marks_due(&ramp.state, &at, evidence, settings) {
+            let due = ramp::marks_due(&ramp.state, &at, evidence, settings, &mut known.marks);
+            for (slowness, marks) in due {
                 evidence.freeze(at.revision, slowness, marks);
             }
             let (state, decision) = ramp::look(&ramp.state, &at, evidence, settings, tables);
@@ -194,8 +232,35 @@ impl Control {
         if !is_sure && decision.action != Action::RollBack {
             return Ok(());
         }
+        // Another backend has not passed because the one before did.
+        if decision.action == Action::Start
+            && let Some(shadow) = &ramp.told.shadow
+            && self.vouched(&view, experiment, &ramp.told.variant, shadow).is_err()
+        {
+            return Ok(());
+        }
         next.state = state;
         self.carry_out(experiment, &ramp, next, decision, &look_actor(), None).await.map(drop)
+    }
+
+    /// Whether `shadow` has passed for the backend that serves this variant.
+    fn vouched(
+        &self,
+        view: &View,
+        experiment: &str,
+        variant: &str,
+        shadow: &str,
+    ) -> Result<(), NotPassed> {
+        let planned = view.plan.experiments.iter().find(|planned| *planned.name == *experiment);
+        let of = |planned: &crate::config::plan::Experiment| {
+            let found = planned.variants.iter().find(|planned| *planned.name == *variant)?;
+            let backend = view.plan.backends.get(found.backend)?;
+            Some((view.plan.routes.get(planned.route)?, backend))
+        };
+        let Some((route, backend)) = planned.and_then(of) else {
+            return Err(NotPassed::Missing(shadow.to_owned()));
+        };
+        comparison::passed(&self.shared.current.load(), shadow, &route.name, &backend.name)
     }
 
     /// Carries out a decision that leaves the ramp as `next`.
@@ -356,6 +421,7 @@ impl Control {
             arms: Vec::new(),
             backend: ramp.state.backend,
             drifted: false,
+            route_seconds: None,
         };
         let Ok((state, decision)) = ramp::abort(&ramp.state, &at, &ramp.told.settings) else {
             return Ok(());
@@ -414,6 +480,12 @@ fn look_actor() -> Actor {
     }
 }
 
+/// The name of an experiment's route.
+fn route(plan: &Plan, experiment: &str) -> Option<String> {
+    let planned = plan.experiments.iter().find(|planned| *planned.name == *experiment)?;
+    Some(plan.routes.get(planned.route)?.name.to_string())
+}
+
 /// What is in force; `None` if a variant of the ramp is gone.
 fn situation(
     view: &View,
@@ -434,6 +506,7 @@ fn situation(
         arms: arm_shares(live, &ramp.told.arms, &ramp.told.control)?,
         backend: backend(&view.plan, experiment, ramp.told.treated())?,
         drifted: false,
+        route_seconds: None,
     })
 }
 

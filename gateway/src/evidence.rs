@@ -233,10 +233,10 @@ impl EvidenceBook {
             let (Some(revision), true) = (newest, known.watched.freezes) else { continue };
             let due = guardrail::marks_due(
                 &known.evidence,
-                revision,
-                known.kept.control,
+                (revision, known.kept.control),
                 &known.watched.guardrails,
                 &USUAL_MARGINS,
+                &mut known.marks,
             );
             for (slowness, marks) in due {
                 known.evidence.freeze(revision, slowness, marks);

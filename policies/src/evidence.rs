@@ -43,7 +43,7 @@
 //!   arrives, filed under the exposure's epoch.
 //! * Latency is judged by counts above *marks*, frozen from control while an epoch runs:
 //!   [`guardrail::marks_due`](crate::guardrail::marks_due) says which can be frozen now, and
-//!   [`Evidence::freeze`] does it. Only what ends afterwards is counted. If there are replicas, all
+//!   [`Evidence::freeze`] does it, again where they are stale. Only what ends afterwards is counted. If there are replicas, all
 //!   of them must be given the same marks.
 //! * A replica sends the whole of its evidence ([`Evidence::to_bytes`]) as often as it likes;
 //!   [`Replicas`] keeps the newest of each and adds them up.
@@ -79,7 +79,9 @@ mod units;
 pub use bytes::EvidenceFault;
 pub use read::Compared;
 pub use replicas::{Replicas, Source};
-pub use slow::{MOST_FORGIVEN, Marks, Neighbour, SlowMemo, SlowTally, Slowness, Timing};
+pub use slow::{
+    MOST_FORGIVEN, MOST_REPLACED, Marks, Neighbour, SlowMemo, SlowTally, Slowness, Timing,
+};
 pub use tally::{EpochTally, Latencies, MeanTally, VariantTally};
 pub use units::{UnitCount, Units, mix64};
 
@@ -289,12 +291,11 @@ impl Evidence {
         }
     }
 
-    /// Freezes marks in an epoch that has none yet for this slowness. What ends from now on is
-    /// counted above them.
+    /// Freezes marks in an epoch: what ends from now on is counted above them. What was counted above
+    /// earlier ones of the epoch still counts, as what it was.
     pub fn freeze(&mut self, revision: u64, slowness: Slowness, marks: Marks) {
         let Some(epoch) = self.epoch(revision) else { return };
-        if epoch.marks[slowness.index()].is_none() {
-            epoch.marks[slowness.index()] = Some(marks);
+        if epoch.freeze(slowness, marks) {
             self.sequence += 1;
         }
     }

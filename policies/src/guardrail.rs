@@ -11,11 +11,13 @@
 //! | `feedback:NAME` | difference of means | spread by groups |
 
 mod judge;
+mod marks;
 mod metric;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Judgement, Shown, Tables, Thresholds, judge, marks_due, shown};
+pub use judge::{Bounds, Judgement, Shown, Tables, Thresholds, judge, shown};
+pub use marks::{MarkWatch, marks_due};
 pub use metric::{Metric, MetricFault};
 
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,8 @@
 //! ```text
 //! 1. any guardrail that rolls back Breached                  -> roll back   (also in warm-up, verify, holding, paused)
 //! 2. no traffic of T though 20 were due                      -> roll back
-//! 3. sample ratio mismatch, or drift of the ramp's inputs    -> hold
+//! 3. the route misses its objective for too long             -> pause, and tell a person
+//!    sample ratio mismatch, or drift of the ramp's inputs    -> hold
 //! 4. least time and least exposures of this step not met     -> stay
 //! 5. all required guardrails Held at this step's margins     -> widen (or promote)
 //! 6. step older than its patience                            -> hold, go on or roll back, as is set
@@ -41,7 +42,7 @@ mod tests;
 
 pub use hand::{Refused, abort, pause, promote, promote_arm, restart, resume, start};
 pub use look::{LONGEST_GAP, Seen, look, marks_due, ratios, seen};
-pub use settings::{OnUndecided, Settings, SettingsFault, Step, Verify, WarmUp};
+pub use settings::{Objective, OnUndecided, Settings, SettingsFault, Step, Verify, WarmUp};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +116,9 @@ pub struct State {
     pub sample_ratio: [sample_ratio::Reached; 3],
     /// An operator went on in spite of a sample ratio mismatch.
     pub mismatch_accepted: bool,
+    /// Since when the route has missed its objective without a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_since: Option<u64>,
     /// A bandit's arms, in the order of its settings, and control, last; else none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arms: Vec<ArmState>,
@@ -142,6 +146,9 @@ pub struct Situation {
     pub backend: u64,
     /// Whether the inputs of the ramp have drifted.
     pub drifted: bool,
+    /// What the objective is about, in seconds: a quantile of the whole route over the last minute.
+    /// `None` without an objective, or with too little traffic to say.
+    pub route_seconds: Option<f64>,
 }
 
 /// What is to be done.
@@ -188,6 +195,8 @@ pub enum Reason {
     Undecided,
     /// What held the ramp is over.
     Cleared,
+    /// The route itself has missed its objective for too long, whoever served.
+    Objective,
     /// The backend is another one since the rollback.
     NewBackend,
     /// An operator said so.

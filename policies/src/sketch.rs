@@ -160,6 +160,16 @@ impl Sketch {
         }
     }
 
+    /// What was counted since an earlier state of the same sketch.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut later = self.clone();
+        for (mine, theirs) in later.counts.iter_mut().zip(&earlier.counts) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+        later
+    }
+
     /// The counts by dense bucket, [`BUCKETS`] of them.
     pub fn counts(&self) -> &[u64] {
         &self.counts

@@ -584,6 +584,71 @@ async fn live_answers_of_several_backends_are_told_apart() {
     assert_eq!(pairs("canary"), canary.calls() as u64);
 }
 
+/// A ramp may be told to begin only once its backend has been seen beside what clients get.
+#[tokio::test]
+async fn a_ramp_begins_only_if_its_shadow_has_passed() {
+    let live = backend().json(json!({"class": "cat"})).start().await;
+    let next = backend().json(json!({"class": "dog"})).start().await;
+    let text = format!(
+        r#"{}
+        [backends.other]
+        endpoints = ["http://127.0.0.1:1"]
+        [shadows.other]
+        route = "chat"
+        backend = "other"
+        percent = 0
+        [experiments.e]
+        route = "chat"
+        unit = ["request"]
+        control = "stable"
+        [experiments.e.variants]
+        stable = {{ backend = "live", weight = 100 }}
+        canary = {{ backend = "next", weight = 0 }}
+        "#,
+        beside(
+            &live,
+            &next,
+            "",
+            "kind = \"label\"\npath = \"/class\"\nmin_pairs = 30\nagreement = 0.4"
+        ),
+    );
+    let gateway = gateway(text).start().await;
+    let begin = async |shadow: &str| {
+        let body = json!({ "shadow": shadow }).to_string();
+        let answer = gateway.api().post("/api/v1/experiments/e/ramp", body).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    let message = |answer: &Value| answer["error"]["message"].as_str().unwrap().to_owned();
+    let (status, answer) = begin("none").await;
+    assert_eq!(status, 400, "{answer}");
+    let (status, answer) = begin("other").await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(message(&answer).contains("the variant is served by \"next\""), "{answer}");
+
+    for _ in 0..30 {
+        gateway.client().post(PATH, "{}").await;
+    }
+    compared(&gateway, 30).await;
+    let (status, answer) = begin("next").await;
+    assert_eq!((status, &answer["error"]["type"]), (409, &json!("shadow_not_passed")), "{answer}");
+    assert!(message(&answer).contains("agreement is surely 0.0 % at least"), "{answer}");
+    assert_eq!(gateway.get("/experiments/e").await["revision"], 1, "nothing was changed");
+
+    gateway.api().post("/api/v1/shadows/next/comparison/restart", "").await;
+    next.becomes(backend().json(json!({"class": "cat"})));
+    for _ in 0..29 {
+        gateway.client().post(PATH, "{}").await;
+    }
+    compared(&gateway, 29).await;
+    let (status, answer) = begin("next").await;
+    assert_eq!(status, 409, "{answer}");
+    assert!(message(&answer).contains("29 of 30 pairs"), "{answer}");
+    gateway.client().post(PATH, "{}").await;
+    compared(&gateway, 30).await;
+    let (status, answer) = begin("next").await;
+    assert_eq!((status, &answer["shadow"]), (201, &json!("next")), "{answer}");
+}
+
 /// The command says it in words first.
 #[tokio::test]
 async fn weir_shadow_says_it_in_words_first() {

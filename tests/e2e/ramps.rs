@@ -68,6 +68,13 @@ fn quick() -> Value {
     })
 }
 
+/// Only failures are looked at: what a busy machine makes slow decides nothing.
+fn of_failures() -> Value {
+    let mut ramp = quick();
+    ramp["guardrails"] = json!([{ "metric": "failed" }, { "metric": "client_error" }]);
+    ramp
+}
+
 /// A ramp that stays in its only step.
 pub(crate) fn patient() -> Value {
     let mut ramp = quick();
@@ -156,11 +163,19 @@ pub(crate) async fn serving(canary: weir_tests::BackendBuilder) -> (Gateway, Bac
     (gateway, stable, canary)
 }
 
+/// One server behind both backends: what a busy machine makes slow is slow for both, so that nothing
+/// but Weir could tell them apart.
+pub(crate) async fn twins() -> (Gateway, Backend) {
+    let both = healthy().counts_only().start().await;
+    let gateway = gateway(by_request(&both, &both)).start().await;
+    (gateway, both)
+}
+
 #[tokio::test]
 async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log() {
     let (gateway, _stable, canary) = serving(failing()).await;
     let api = gateway.api();
-    let begun = started(&api, &quick()).await;
+    let begun = started(&api, &of_failures()).await;
     assert_eq!((&begun["state"], &begun["share"]), (&json!("running"), &json!(0.2)));
     let load = Load::on(&gateway.client());
     let over = becomes(&api, "rolled_back").await;
@@ -212,7 +227,7 @@ async fn a_canary_that_fails_is_rolled_back_with_its_evidence_in_the_audit_log()
 
 #[tokio::test]
 async fn a_healthy_canary_goes_through_every_step_to_its_promotion() {
-    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let (gateway, _both) = twins().await;
     let api = gateway.api();
     started(&api, &quick()).await;
     let refused = api.post(RAMP, "{}").await;
@@ -274,7 +289,7 @@ async fn a_pause_freezes_the_share_and_judging_goes_on() {
 
 #[tokio::test]
 async fn a_restart_goes_on_where_the_ramp_stood() {
-    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let (gateway, _both) = twins().await;
     started(&gateway.api(), &quick()).await;
     let load = Load::on(&gateway.client());
     let api = gateway.api();
@@ -298,7 +313,9 @@ async fn f18_a_kill_at_every_decision_neither_skips_nor_repeats_one() {
     let (stable, canary) = pair(healthy()).await;
     let prepared = gateway(by_request(&stable, &canary)).write();
     let mut process = prepared.spawn().await;
-    started(&process.api(), &quick()).await;
+    // Every kill makes connections cold, those of the variant with less traffic for longer: what is slow
+    // by that is not looked at here.
+    started(&process.api(), &of_failures()).await;
     for _ in 0..6 {
         let _load = Load::on(&process.client(ADMIN_KEY));
         let before = actions(&state(&process.api()).await).len();
@@ -319,7 +336,7 @@ async fn f18_a_kill_at_every_decision_neither_skips_nor_repeats_one() {
 
 #[tokio::test]
 async fn the_kill_switch_pauses_a_ramp_and_nothing_moves_until_somebody_resumes_it() {
-    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let (gateway, _both) = twins().await;
     let api = gateway.api();
     started(&api, &quick()).await;
     let _load = Load::on(&gateway.client());
@@ -359,6 +376,107 @@ async fn a_hand_that_widens_is_followed_and_a_stale_one_is_told() {
     // Nobody lowers it again.
     let aborted = api.post(&format!("{RAMP}/abort"), "").await.json();
     assert_eq!((&aborted["state"], &aborted["share"]), (&json!("aborted"), &json!(0.0)));
+}
+
+/// "If `T` slows `C` down, ratios see nothing": the route's own line pauses and asks a person.
+#[tokio::test]
+async fn a_route_that_misses_its_objective_pauses_the_ramp_and_blames_nobody() {
+    let (gateway, _stable, _canary) = serving(healthy()).await;
+    let api = gateway.api();
+    let mut ramp = patient();
+    ramp["objective"] = json!({ "metric": "latency_p50", "below": "1ms", "for": "1s" });
+    started(&api, &ramp).await;
+    let _load = Load::on(&gateway.client());
+    let paused = becomes(&api, "paused").await;
+    let decided = &paused["decisions"][0];
+    assert_eq!((&decided["action"], &decided["reason"]), (&json!("pause"), &json!("objective")));
+    assert!(paused["share"].as_f64() >= Some(0.2), "{paused:#}");
+    assert_eq!(paused["objective"]["below"], 0.001);
+    let entry = gateway.get("/audit").await["items"][0].clone();
+    assert_eq!(entry["action"], "ramp.pause", "webhooks tell what stands there");
+
+    let bad = json!({ "objective": { "metric": "failed", "below": "2", "until": 1 } });
+    let answer = gateway.api().post("/api/v1/experiments/int8/ramp", bad.to_string()).await;
+    let text = answer.text();
+    assert!(text.contains("objective.below") && text.contains("objective.until"), "{text}");
+}
+
+/// A cool-down is the variant's: ramping another one meanwhile does not end it.
+#[tokio::test]
+async fn a_variant_cools_down_even_if_another_one_is_ramped_meanwhile() {
+    let (stable, canary) = pair(failing()).await;
+    let next = healthy().start().await;
+    let text = by_request(&stable, &canary)
+        .replace(
+            "[routes.chat]",
+            &format!("[backends.next]\nendpoints = [\"{}\"]\n[routes.chat]", next.url()),
+        )
+        .replace(
+            "[experiments.int8.variants]",
+            "[experiments.int8.variants]\nnext = { backend = \"next\", weight = 0 }",
+        );
+    let gateway = gateway(text).start().await;
+    let api = gateway.api();
+    started(&api, &of_failures()).await;
+    let load = Load::on(&gateway.client());
+    becomes(&api, "rolled_back").await;
+    drop(load);
+    let mut other = of_failures();
+    other["variant"] = json!("next");
+    let begun = started(&api, &other).await;
+    assert_eq!((&begun["variant"], &begun["rollbacks"]), (&json!("next"), &json!(1)));
+    assert_eq!(begun["decisions"][1]["variant"], "canary", "whose the rollback was is kept");
+    assert_eq!(api.post(&format!("{RAMP}/abort"), "").await.status, 200);
+    let refused = api.post(RAMP, quick().to_string()).await;
+    assert_eq!(refused.json()["error"]["type"], "cooling_down", "{}", refused.text());
+    // And after a restart.
+    let gateway = gateway.restart().await;
+    let refused = gateway.api().post(RAMP, quick().to_string()).await;
+    assert_eq!(refused.json()["error"]["type"], "cooling_down", "{}", refused.text());
+}
+
+/// A control of the same size, started at the same time: what old control does is no measure.
+#[tokio::test]
+async fn an_equal_control_grows_with_the_variant_and_is_what_it_is_judged_by() {
+    let (stable, canary) = pair(healthy()).await;
+    let twin = healthy().start().await;
+    let text = by_request(&stable, &canary)
+        .replace(
+            "[routes.chat]",
+            &format!("[backends.twin]\nendpoints = [\"{}\"]\n[routes.chat]", twin.url()),
+        )
+        .replace(
+            "[experiments.int8.variants]",
+            "[experiments.int8.variants]\ntwin = { backend = \"twin\", weight = 0 }",
+        );
+    let gateway = gateway(text).start().await;
+    // Control is ten times as slow: against it the variant would look good whatever it did.
+    stable.becomes(backend().answers("stable").delay(millis(50)));
+    let api = gateway.api();
+    let mut ramp = quick();
+    ramp["control_cell"] = json!("twin");
+    ramp["guardrails"] = json!([{ "metric": "failed" }]);
+    ramp.as_object_mut().unwrap().remove("verify");
+    let begun = started(&api, &ramp).await;
+    assert_eq!((&begun["control_cell"], &begun["share"]), (&json!("twin"), &json!(0.2)));
+    let _load = Load::on(&gateway.client());
+    let over = becomes(&api, "promoted").await;
+    for made in over["decisions"].as_array().unwrap().iter().filter(|made| made["reason"] == "held")
+    {
+        let seen = &made["evidence"]["guardrails"][0]["exposures"];
+        let (treated, control) =
+            (seen["treated"].as_f64().unwrap(), seen["control"].as_f64().unwrap());
+        assert!((0.6..1.6).contains(&(treated / control)), "about as many: {seen}");
+    }
+    let history = gateway.get("/experiments/int8/history").await;
+    let cells: Vec<_> = history["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|revision| revision["weights"]["twin"].as_f64().unwrap())
+        .collect();
+    assert_eq!(cells, [0.0, 20.0, 30.0, 50.0, 0.0]);
 }
 
 #[tokio::test]

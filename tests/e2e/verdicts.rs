@@ -1,6 +1,7 @@
 //! What verdicts and ramps promise, from outside: harm is found, health goes all the way, and one
 //! client is one client. Schedules are shortened to seconds; what a guardrail must show is not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -14,7 +15,7 @@ use weir_tests::{
 };
 
 use crate::experiments::split;
-use crate::ramps::{Load, PATH, RAMP, actions, becomes, by_request, pairs, started};
+use crate::ramps::{Load, PATH, RAMP, actions, becomes, by_request, pairs, started, twins};
 
 /// The four steps as they are by default, with their margins, but for shares and times: what has to be
 /// shown before a share grows stays as it is.
@@ -39,19 +40,24 @@ fn shortened() -> Value {
     })
 }
 
-fn quick_backend(name: &str) -> BackendBuilder {
-    backend().answers(name).delay(millis(5)).counts_only()
-}
-
-/// Fails one request of `period`.
-fn fails(name: &str, period: usize) -> BackendBuilder {
-    quick_backend(name).every(period, backend().status(500).answers("no"))
-}
-
-async fn serving(stable: BackendBuilder, canary: BackendBuilder) -> (Gateway, Backend, Backend) {
-    let (stable, canary) = (stable.start().await, canary.start().await);
-    let gateway = gateway(by_request(&stable, &canary)).start().await;
-    (gateway, stable, canary)
+/// One server behind both backends, told apart by the `host` that it is asked for, so that what a busy
+/// machine makes slow is slow for both. It fails one request of so many, of stable's and of canary's.
+async fn failing_apart(periods: [u64; 2]) -> (Gateway, Backend) {
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let both = backend().counts_only().handler(move |seen: Seen| {
+        let side = usize::from(seen.header("host") == Some("canary"));
+        let failed = (counts[side].fetch_add(1, Relaxed) + 1).is_multiple_of(periods[side]);
+        async move {
+            tokio::time::sleep(millis(5)).await;
+            let status = if failed { 500 } else { 200 };
+            Response::builder().status(status).body(Bytes::from_static(b"{}")).unwrap()
+        }
+    });
+    let both = both.start().await;
+    let text = by_request(&both, &both)
+        .replace("[backends.canary]", "[backends.canary]\nhost = \"canary\"");
+    let gateway = gateway(text).start().await;
+    (gateway, both)
 }
 
 fn entry_of<'a>(audit: &'a Value, action: &str) -> &'a Value {
@@ -62,7 +68,7 @@ fn entry_of<'a>(audit: &'a Value, action: &str) -> &'a Value {
 #[tokio::test]
 async fn a_canary_that_fails_three_percent_against_one_is_rolled_back_with_the_evidence_in_the_audit_log()
  {
-    let (gateway, _stable, _canary) = serving(fails("stable", 100), fails("canary", 33)).await;
+    let (gateway, _both) = failing_apart([100, 33]).await;
     let api = gateway.api();
     let mut ramp = shortened();
     ramp["warm_up"] = Value::Null;
@@ -106,8 +112,7 @@ async fn a_canary_that_fails_three_percent_against_one_is_rolled_back_with_the_e
 #[tokio::test]
 async fn a_healthy_pair_is_promoted_through_all_steps_on_the_evidence_that_is_asked_for_by_default()
 {
-    let (gateway, _stable, _canary) =
-        serving(quick_backend("stable"), quick_backend("canary")).await;
+    let (gateway, _both) = twins().await;
     let api = gateway.api();
     started(&api, &shortened()).await;
     let load = Load::on(&gateway.client());
@@ -161,6 +166,37 @@ impl Users {
             || user.bytes().last().is_some_and(|last| last.is_ascii_digit() && last < b'3')
     }
 
+    /// As many users who fail, and as many who do not, on either side: which names those are depends on
+    /// the installation's key.
+    async fn dealt(gateway: &Gateway) -> Self {
+        let variant = async |user: &str| {
+            let dealt = gateway.get(&format!("/experiments/int8/assign?unit={user}")).await;
+            dealt["variant"].as_str().unwrap().to_owned()
+        };
+        let mut heavy = String::from("heavy-0x");
+        for number in 1.. {
+            if variant(&heavy).await == "canary" {
+                break;
+            }
+            heavy = format!("heavy-{number}x");
+        }
+        let (mut all, mut room) = (vec![], BTreeMap::new());
+        for number in 0.. {
+            let user = format!("user-{number}");
+            let fails = Self::fails(&user);
+            let side = (variant(&user).await, fails);
+            let left = room.entry(side).or_insert(if fails { 60 } else { 140 });
+            if *left > 0 {
+                *left -= 1;
+                all.push(user);
+            }
+            if all.len() == 400 {
+                break;
+            }
+        }
+        Self { all, heavy }
+    }
+
     /// A backend that fails three users of ten, whoever asks it, and counts how often.
     fn backend(count: &Arc<AtomicU64>) -> BackendBuilder {
         let count = Arc::clone(count);
@@ -211,18 +247,8 @@ async fn a_client_that_alone_makes_30_percent_of_the_canarys_failures_rolls_back
         }),
     )
     .await;
-    let mut heavy = None;
-    for number in 0..64 {
-        let user = format!("heavy-{number}x");
-        let dealt = gateway.get(&format!("/experiments/int8/assign?unit={user}")).await;
-        if dealt["variant"] == "canary" {
-            heavy = Some(user);
-            break;
-        }
-    }
-    let users =
-        Users { all: (0..400).map(|user| format!("user-{user}")).collect(), heavy: heavy.unwrap() };
-    // About 60 users of canary fail 24 times each; the heavy one 620 times is three tenths of all.
+    let users = Users::dealt(&gateway).await;
+    // 60 users of canary fail 24 times each; the heavy one 624 times is three tenths of all.
     users.send(&gateway.client(), 24, 624).await;
 
     let (failed, by_heavy) = (of_canary.load(Relaxed), 624.0);

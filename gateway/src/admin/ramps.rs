@@ -22,6 +22,7 @@ use super::idempotency::{Answer, Answers};
 use super::{Context, to_the_end};
 use crate::change::ChangeError;
 use crate::clock;
+use crate::comparison::NotPassed;
 use crate::control::{HandFault, Made, Ramp, status_word, words};
 use crate::live::{Actor, LiveExperiment};
 use crate::store::Source;
@@ -35,6 +36,10 @@ impl From<HandFault> for ApiError {
             HandFault::NoRamp(_) => Self::missing(message),
             HandFault::UnderWay(_) => Self::new(StatusCode::CONFLICT, "ramp_under_way", message),
             HandFault::NotRunning(_) => Self::new(StatusCode::CONFLICT, "not_running", message),
+            HandFault::Shadow(_, NotPassed::NotYet(..)) => {
+                Self::new(StatusCode::CONFLICT, "shadow_not_passed", message)
+            }
+            HandFault::Shadow(..) => Self::invalid(message),
             HandFault::Refused(policies::ramp::Refused::Cooling { until }) => {
                 let until = at(until);
                 let message = format!("the ramp was rolled back; it may begin again at {until}");
@@ -134,9 +139,10 @@ pub async fn hand(
 }
 
 /// What comes with a hand on a ramp.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Handed {
+pub struct Handed {
+    /// Why.
     reason: Option<String>,
     /// Of a bandit with several arms: who is promoted.
     variant: Option<String>,
@@ -216,6 +222,7 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
         "variant": told.variant,
         "control": told.control,
         "control_cell": told.control_cell,
+        "shadow": told.shadow,
         "mode": mode(ramp),
         "bandit": told.settings.bandit.as_ref().map(|bandit| self::bandit(ramp, bandit, live)),
         "state": status_word(state.status),
@@ -251,6 +258,12 @@ fn described(context: &Context, name: &str, ramp: &Ramp) -> Value {
         "exposures": ramp.exposures,
         "min_exposures": exposures,
         "patience": told.settings.patience,
+        "objective": told.settings.objective.as_ref().map(|objective| json!({
+            "metric": objective.metric,
+            "below": objective.below,
+            "for": objective.lasting,
+            "missed_since": state.missed_since.map(at),
+        })),
         "rollbacks": state.rollbacks,
         "cool_until": state.cool_until.map(at),
         "evidence_from_revision": told.from,
@@ -339,6 +352,7 @@ fn evidence(judged: &Judgement) -> Value {
         "exposures": { "treated": judged.exposures.0, "control": judged.exposures.1 },
         "events": events.map(|(treated, control)| json!({ "treated": treated, "control": control })),
         "needed": judged.needed,
+        "ratio": judged.ratio,
     })
 }
 

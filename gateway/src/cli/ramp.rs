@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use http::Method;
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,8 @@ pub(crate) struct Start<'a> {
     pub(crate) variant: Option<String>,
     /// Settings as JSON.
     pub(crate) settings: Option<&'a Path>,
+    /// The shadow that has to have passed.
+    pub(crate) shadow: Option<String>,
     /// Whether evidence of an earlier ramp is forgotten.
     pub(crate) afresh: bool,
     /// What else was said, over what the settings say.
@@ -43,6 +45,7 @@ pub(crate) fn start(
     };
     body.extend(start.members);
     body.extend(start.variant.map(|variant| ("variant".to_owned(), json!(variant))));
+    body.extend(start.shadow.map(|shadow| ("shadow".to_owned(), json!(shadow))));
     body.extend(change.reason.map(|reason| ("reason".to_owned(), json!(reason))));
     if start.afresh {
         body.insert("afresh".to_owned(), json!(true));
@@ -133,7 +136,16 @@ pub(crate) fn status(
     let answer = client.ask_anyway(Call::get(&path), console)?;
     if !answer.status.is_success() {
         let aim = format!("read the ramp of \"{name}\"");
-        return Err(split::refused(client, &answer, name, &aim, console));
+        let fault = split::refused(client, &answer, name, &aim, console);
+        // There is an experiment of this name, but no ramp.
+        let is_none = answer.status == StatusCode::NOT_FOUND && fault.what.starts_with("cannot ");
+        return Err(match is_none {
+            true => Fault::failed(
+                format!("experiment \"{name}\" has no ramp"),
+                format!("`weir ramp start {name}` starts one"),
+            ),
+            false => fault,
+        });
     }
     if json {
         console.json(&answer.body);

@@ -406,7 +406,7 @@ secret = "env:HOOK"
         ]
     );
     assert_eq!((first.url.target.as_str(), first.secrets.len()), ("/T0/B0?x=1", 2));
-    assert_eq!(first.events.names().len(), 9);
+    assert_eq!(first.events.names().len(), 10);
     assert!(!first.takes_alerts && !first.allow_private && first.tls.is_some());
     assert_eq!((first.timeout, first.give_up_after), (Duration::from_secs(10), day()));
     assert_eq!(&*first.url.endpoint.host, "hooks.example.com");

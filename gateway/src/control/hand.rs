@@ -9,6 +9,7 @@ use policies::statistics::rule::Reached;
 use super::kept::{Ramp, Told as KeptTold};
 use super::{Control, arm_shares, backend, now, situation};
 use crate::change::ChangeError;
+use crate::comparison::NotPassed;
 use crate::live::{Actor, LiveExperiment};
 use crate::store::State as Running;
 use crate::telemetry::events;
@@ -28,6 +29,8 @@ pub struct Told {
     pub settings: Settings,
     /// Whether evidence of an earlier ramp of the same backend is forgotten.
     pub afresh: bool,
+    /// The shadow that has to have passed before it begins.
+    pub shadow: Option<String>,
 }
 
 /// Why a ramp does not do what it is told.
@@ -42,6 +45,9 @@ pub enum HandFault {
     /// Nothing is split.
     #[error("experiment {0:?} is not running; undo its stop or set weights first")]
     NotRunning(String),
+    /// What was to be shown first is not shown.
+    #[error("the ramp of experiment {0:?} cannot begin: {1}")]
+    Shadow(String, NotPassed),
     /// Promoting somebody who takes no part.
     #[error("the ramp is not about variant {0:?}")]
     NoArm(String),
@@ -83,12 +89,16 @@ impl Control {
         if before.as_ref().is_some_and(|ramp| !ramp.state.is_over()) {
             return Err(HandFault::UnderWay(experiment.to_owned()));
         }
-        let Told { variant, control, control_cell, arms, settings, afresh } = asked;
+        let Told { variant, control, control_cell, arms, settings, afresh, shadow } = asked;
         let view = self.changes.view();
         let missing = || ChangeError::Missing(format!("experiment {experiment:?} does not exist"));
         let live = view.live.get(experiment).ok_or_else(missing)?;
         if live.state != Running::Running {
             return Err(HandFault::NotRunning(experiment.to_owned()));
+        }
+        if let Some(shadow) = &shadow {
+            self.vouched(&view, experiment, &variant, shadow)
+                .map_err(|why| HandFault::Shadow(experiment.to_owned(), why))?;
         }
         let mut told = KeptTold {
             variant,
@@ -97,6 +107,7 @@ impl Control {
             arms,
             cooling: before.as_ref().map(|old| old.told.cooling.clone()).unwrap_or_default(),
             from: 0,
+            shadow,
             settings,
         };
         // What was rolled back cools down, whatever was ramped since.
@@ -113,6 +124,7 @@ impl Control {
             arms: arm_shares(live, &told.arms, &told.control).ok_or_else(missing)?,
             backend: backend(&view.plan, experiment, told.treated()).ok_or_else(missing)?,
             drifted: false,
+            route_seconds: None,
         };
         refuse_shares_of_others(live, &told)?;
         let settings = &told.settings;

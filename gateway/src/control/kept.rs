@@ -27,6 +27,9 @@ pub struct Told {
     pub cooling: BTreeMap<String, u64>,
     /// The revision with which its evidence begins.
     pub from: u64,
+    /// The shadow that has to have passed before it begins, also by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<String>,
     /// Everything else.
     pub settings: Settings,
 }

@@ -35,6 +35,7 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::ByHand => "by_hand",
         Reason::Chances => "chances",
         Reason::Epochs => "epochs",
+        Reason::Objective => "objective",
     }
 }
 
@@ -73,6 +74,10 @@ pub fn decision(made: &Made) -> String {
         Reason::NewBackend => "the backend is another one".to_owned(),
         Reason::Chances => format!("chances of being best are {}", chances(made)),
         Reason::Epochs => "evidence is kept of so many revisions and no more".to_owned(),
+        Reason::Objective => {
+            "the route as a whole misses its objective, whoever serves: somebody must look"
+                .to_owned()
+        }
         Reason::ByHand => return what,
     };
     format!("{what}, since {why}")

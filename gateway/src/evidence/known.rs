@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use policies::evidence::{Evidence, MOST_EPOCHS, UnitKind};
-use policies::guardrail::Metric;
+use policies::guardrail::{MarkWatch, Metric};
 use policies::statistics::{rule, sample_ratio};
 use routing::UnitSource;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct Known {
     pub evidence: Evidence,
     /// What is watched.
     pub watched: Watched,
+    /// Whether marks still say something.
+    pub marks: MarkWatch,
     /// Everything beside it that is saved.
     pub(super) kept: Kept,
     /// Begun before this process, by revision and variant.
@@ -64,6 +66,7 @@ impl Known {
         Self {
             evidence: Evidence::new(unit),
             watched: Watched::default(),
+            marks: MarkWatch::default(),
             kept: Kept::default(),
             begun_before: HashMap::new(),
             begun_here: HashMap::new(),

@@ -72,6 +72,8 @@ fn kind(event: Event) -> Option<(&'static str, bool)> {
         Event::SampleRatioCleared => return None,
         Event::WeightsSet => ("WeirWeightsChanged", false),
         Event::ExperimentCreate => ("WeirExperimentCreated", false),
+        Event::ExperimentEdit => ("WeirExperimentEdited", false),
+        Event::ExperimentEnd => ("WeirExperimentEnded", false),
         Event::ExperimentUndo => ("WeirExperimentUndone", false),
         Event::ExperimentStop => (STOPPED, true),
         Event::WebhookTest => ("WeirWebhookTest", false),
@@ -90,13 +92,15 @@ fn ends(event: Event) -> &'static [&'static str] {
         Event::RampPromote | Event::RampAbort => &[HOLDING, BREACHED],
         Event::SampleRatioCleared => &[MISMATCH],
         // Somebody has dealt with it.
-        Event::WeightsSet | Event::ExperimentUndo | Event::ExperimentStop => {
+        Event::WeightsSet | Event::ExperimentEdit | Event::ExperimentUndo | Event::ExperimentStop => {
             &[ROLLED_BACK, BREACHED]
         }
         Event::RampHold
         | Event::GuardrailBreached
         | Event::SampleRatioMismatch
         | Event::ExperimentCreate
+        // What an end ends follows from the state.
+        | Event::ExperimentEnd
         | Event::WebhookTest => &[],
     }
 }

@@ -44,6 +44,8 @@ events! {
     SampleRatioCleared = "sample_ratio.cleared" "The counts in which units did not arrive as dealt are no longer part of the evidence.",
     WeightsSet = "weights.set" "Somebody changed weights, or the file did.",
     ExperimentCreate = "experiment.create" "An experiment is there for the first time.",
+    ExperimentEdit = "experiment.edit" "Somebody changed what an experiment is, beside its weights.",
+    ExperimentEnd = "experiment.end" "An experiment is over; its results stay.",
     ExperimentUndo = "experiment.undo" "Somebody went back to an earlier revision.",
     ExperimentStop = "experiment.stop" "Kill switch: the route's backend serves everything.",
     WebhookTest = "webhook.test" "Somebody asked for a test; it is sent whatever the webhook asks for.",
@@ -159,6 +161,45 @@ mod tests {
                 "run this test with WEIR_WRITE_DOCS=1 and look at the change"
             );
         }
+    }
+
+    /// Whatever is done to an experiment can be told: an action that is new is an event too.
+    #[test]
+    fn every_action_on_an_experiment_is_an_event() {
+        use policies::ramp::Action;
+        for action in [
+            Action::Start,
+            Action::Widen,
+            Action::Promote,
+            Action::RollBack,
+            Action::Hold,
+            Action::Resume,
+            Action::Pause,
+            Action::Abort,
+            Action::Move,
+        ] {
+            // No `_` arm: a new action does not compile until somebody has put it above.
+            match action {
+                Action::Start | Action::Widen | Action::Promote | Action::RollBack => {}
+                Action::Hold | Action::Resume | Action::Pause | Action::Abort | Action::Move => {}
+            }
+            let name = format!("ramp.{}", crate::control::words::action(action));
+            assert!(Event::named(&name).is_some(), "{name}");
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/change");
+        let mut found = 0;
+        for file in
+            std::fs::read_dir(folder).unwrap().flatten().filter(|file| file.path().is_file())
+        {
+            let text = std::fs::read_to_string(file.path()).unwrap();
+            for literal in text.split('"').skip(1).step_by(2) {
+                if literal.starts_with("experiment.") || literal.starts_with("weights.") {
+                    assert!(Event::named(literal).is_some(), "{literal} in {file:?}");
+                    found += 1;
+                }
+            }
+        }
+        assert!(found >= 5, "{found} actions");
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -221,4 +222,47 @@ fn what_is_shown_has_no_credentials_also_when_it_came_in_pieces() {
     assert_eq!(shown(&Body::Whole(BodyKind::Other, b"\xff\xfe"), &[]), None);
     assert_eq!(shown(&Body::Whole(BodyKind::Other, b"text"), &["/user".to_owned()]), None);
     assert_eq!(shown(&NONE, &[]), None);
+}
+
+/// Bodies that begin like something that is known, and go on as they like.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let starts = prop::sample::select(vec![
+        "",
+        "{\"choices\":[{\"delta\":",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\ndata: ",
+        "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"y\"}}\n\n",
+        "password: ",
+        "-----BEGIN PRIVATE KEY-----",
+        "[[[[",
+    ]);
+    (starts, prop::collection::vec(any::<u8>(), 0..80))
+        .prop_map(|(start, rest)| [start.as_bytes(), &rest].concat())
+}
+
+proptest! {
+    /// Whatever a backend sends, comparing it neither panics nor finds that it differs from itself.
+    #[test]
+    fn any_body_agrees_with_itself_or_cannot_be_compared(
+        bytes in body(), other in body(), stream: bool,
+    ) {
+        let kind = if stream { BodyKind::EventStream } else { BodyKind::Other };
+        let closeness = Closeness::default();
+        for how in [
+            How::Body(Comparison::Exact { ignored: vec!["/id".into()] }),
+            How::Body(Comparison::Label { pointer: "/a".into() }),
+            How::Body(Comparison::Numeric { pointer: String::new(), closeness }),
+            How::Body(Comparison::Embedding { pointer: "/e".into(), at_least: 0.9 }),
+            How::Said { at_least: 0.8 },
+            How::SaidLabel,
+        ] {
+            let side = |bytes| side(200, Body::Whole(kind, bytes));
+            let found = compare(&how, &side(&bytes), &side(&bytes));
+            prop_assert!(!matches!(found, Found::Differ(..)), "{found:?}");
+            let mut tally = Tally::default();
+            count(&mut tally, &how, &measured(side(&bytes), side(&other)));
+            prop_assert_eq!(tally.pairs(), 1);
+            prop_assert!(serde_json::to_string(&tally).is_ok());
+        }
+        let _ = shown(&Body::Whole(kind, &bytes), &[]);
+    }
 }

@@ -8,14 +8,16 @@
 
 use std::collections::BTreeMap;
 
-use super::slow::{MOST_FORGIVEN, Marks, SlowTally, Slowness, Timing};
+use super::slow::{MOST_FORGIVEN, MOST_REPLACED, Marks, SlowTally, Slowness, Timing};
 use super::tally::{EpochTally, Latencies, MeanTally, VariantTally};
 use super::units::{Place, Units};
 use super::{Event, Evidence, MOST_AFFECTED, MOST_EPOCHS, MOST_METRICS, MOST_SAMPLED, UnitKind};
 use crate::sketch::{Sketch, read_varint, write_varint};
 use crate::statistics::moments::{GROUPS, Groups, Moments};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The first form knew no marks that were replaced.
+const WITHOUT_EARLIER: u8 = 1;
 
 /// Why bytes are not evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,7 +165,7 @@ impl Evidence {
     /// Reads what [`Evidence::to_bytes`] wrote, and believes none of it unchecked.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, EvidenceFault> {
         let (version, rest) = bytes.split_first().ok_or(EvidenceFault::Broken)?;
-        if *version != VERSION {
+        if ![WITHOUT_EARLIER, VERSION].contains(version) {
             return Err(EvidenceFault::Version(*version));
         }
         let mut from = Reader(rest);
@@ -174,7 +176,8 @@ impl Evidence {
         };
         let mut evidence = Self::new(unit);
         evidence.sequence = from.number()?;
-        evidence.epochs = from.map(MOST_EPOCHS, |from| Ok((from.number()?, read_epoch(from)?)))?;
+        let read_epoch = |from: &mut Reader<'_>| Ok((from.number()?, read_epoch(from, *version)?));
+        evidence.epochs = from.map(MOST_EPOCHS, read_epoch)?;
         evidence.older = from.map(256, |from| Ok((from.small()?, read_latencies(from)?)))?;
         for event in Event::ALL {
             evidence.affected[event.index()] = read_units(&mut from, MOST_AFFECTED)?;
@@ -190,31 +193,53 @@ fn write_epoch(out: &mut Writer, epoch: &EpochTally) {
         out.list(shares.iter(), |out, share| out.number(*share));
     });
     for marks in &epoch.marks {
-        out.maybe(marks.as_ref(), |out, marks| {
-            let (bucket, shifts) = marks.parts();
-            out.number(bucket);
-            out.list(shifts.iter(), |out, shift| out.number(*shift));
-        });
+        out.maybe(marks.as_ref(), write_marks);
     }
     out.list(epoch.variants.iter(), |out, (variant, tally)| {
         out.number(*variant);
         write_tally(out, tally);
     });
+    out.list(epoch.earlier.iter(), |out, ((slowness, marks), counts)| {
+        out.length(slowness.index());
+        write_marks(out, marks);
+        out.list(counts.iter(), |out, (variant, slow)| {
+            out.number(*variant);
+            write_slow(out, slow);
+        });
+    });
 }
 
-fn read_epoch(from: &mut Reader<'_>) -> Read<EpochTally> {
+fn write_marks(out: &mut Writer, marks: &Marks) {
+    let (bucket, shifts) = marks.parts();
+    out.number(bucket);
+    out.list(shifts.iter(), |out, shift| out.number(*shift));
+}
+
+fn read_marks(from: &mut Reader<'_>) -> Read<Marks> {
+    let bucket = from.small()?;
+    let shifts = from.list(MOST_FORGIVEN, Reader::small)?;
+    Marks::of_parts(bucket, shifts).ok_or(EvidenceFault::Broken)
+}
+
+fn read_epoch(from: &mut Reader<'_>, version: u8) -> Read<EpochTally> {
     let mut epoch = EpochTally {
         shares: from.maybe(|from| from.list(256, Reader::small))?,
         ..EpochTally::default()
     };
     for marks in &mut epoch.marks {
-        *marks = from.maybe(|from| {
-            let bucket = from.small()?;
-            let shifts = from.list(MOST_FORGIVEN, Reader::small)?;
-            Marks::of_parts(bucket, shifts).ok_or(EvidenceFault::Broken)
-        })?;
+        *marks = from.maybe(read_marks)?;
     }
     epoch.variants = from.map(256, |from| Ok((from.small()?, read_tally(from)?)))?;
+    if version > WITHOUT_EARLIER {
+        // As many as many replicas may bring.
+        epoch.earlier = from.map(64 * MOST_REPLACED * Slowness::ALL.len(), |from| {
+            let at: usize = from.small()?;
+            let slowness = Slowness::ALL.get(at).copied().ok_or(EvidenceFault::Broken)?;
+            let marks = read_marks(from)?;
+            let counts = from.map(256, |from| Ok((from.small()?, read_slow(from)?)))?;
+            Ok(((slowness, marks), counts))
+        })?;
+    }
     Ok(epoch)
 }
 
@@ -222,10 +247,7 @@ fn write_tally(out: &mut Writer, tally: &VariantTally) {
     let counts = tally.outcomes.iter().chain(&tally.statuses);
     counts.chain([&tally.begun, &tally.rescued]).for_each(|count| out.number(*count));
     for slow in &tally.slow {
-        out.number(slow.n);
-        out.number(slow.above_control);
-        out.list(slow.above.iter(), |out, count| out.number(*count));
-        out.list(slow.groups.iter(), |out, count| out.number(*count));
+        write_slow(out, slow);
     }
     write_mean(out, &tally.input_tokens);
     write_mean(out, &tally.output_tokens);
@@ -243,22 +265,32 @@ fn read_tally(from: &mut Reader<'_>) -> Read<VariantTally> {
         *count = from.number()?;
     }
     for slow in &mut tally.slow {
-        *slow = SlowTally {
-            n: from.number()?,
-            above_control: from.number()?,
-            above: from.list(MOST_FORGIVEN, Reader::number)?,
-            groups: from.list(GROUPS * (2 + MOST_FORGIVEN), Reader::small)?,
-        };
-        let whole = GROUPS * (2 + slow.above.len());
-        if !slow.groups.is_empty() && slow.groups.len() != whole {
-            return Err(EvidenceFault::Broken);
-        }
+        *slow = read_slow(from)?;
     }
     tally.input_tokens = read_mean(from)?;
     tally.output_tokens = read_mean(from)?;
     tally.feedback = from.map(MOST_METRICS * 4, |from| Ok((from.text()?, read_mean(from)?)))?;
     tally.latencies = from.maybe(read_latencies)?.map(Box::new);
     Ok(tally)
+}
+
+fn write_slow(out: &mut Writer, slow: &SlowTally) {
+    out.number(slow.n);
+    out.number(slow.above_control);
+    out.list(slow.above.iter(), |out, count| out.number(*count));
+    out.list(slow.groups.iter(), |out, count| out.number(*count));
+}
+
+fn read_slow(from: &mut Reader<'_>) -> Read<SlowTally> {
+    let slow = SlowTally {
+        n: from.number()?,
+        above_control: from.number()?,
+        above: from.list(MOST_FORGIVEN, Reader::number)?,
+        groups: from.list(GROUPS * (2 + MOST_FORGIVEN), Reader::small)?,
+    };
+    let whole = GROUPS * (2 + slow.above.len());
+    let fits = slow.groups.is_empty() || slow.groups.len() == whole;
+    if fits { Ok(slow) } else { Err(EvidenceFault::Broken) }
 }
 
 fn write_mean(out: &mut Writer, mean: &MeanTally) {

@@ -94,7 +94,7 @@ impl Evidence {
         &self.affected[event.index()]
     }
 
-    /// Slow requests of `T` and `C`, epoch by epoch, where requests are the unit. `forgiven` is a
+    /// Slow requests of `T` and `C`, for each mark of each epoch, where requests are the unit. `forgiven` is a
     /// slowdown as a fraction.
     pub fn slow_events(
         &self,
@@ -103,21 +103,25 @@ impl Evidence {
         forgiven: f64,
         whose: Neighbour,
     ) -> Vec<attribution::Epoch> {
-        let at = slowness.index();
-        self.compared(treated, control)
-            .filter_map(|(_, epoch, pi, of_t, of_c)| {
-                let both = (&of_t.slow[at], &of_c.slow[at]);
-                slow::events(epoch.marks[at].as_ref()?, both, pi, forgiven, whose)
-            })
-            .collect()
+        let mut all = Vec::new();
+        for (_, epoch, pi, ..) in self.compared(treated, control) {
+            let stretches = epoch.stretches(slowness, treated, control);
+            all.extend(stretches.filter_map(|(marks, of_t, of_c)| {
+                slow::events(marks, (of_t, of_c), pi, forgiven, whose)
+            }));
+        }
+        all
     }
 
     /// Requests of `T` and of `C` that could be slow: since marks were frozen.
     pub fn slow_exposures(&self, slowness: Slowness, (treated, control): (u8, u8)) -> (u64, u64) {
-        let at = slowness.index();
-        self.compared(treated, control).fold((0, 0), |(t, c), (_, _, _, of_t, of_c)| {
-            (t.saturating_add(of_t.slow[at].n), c.saturating_add(of_c.slow[at].n))
-        })
+        let mut seen = (0_u64, 0_u64);
+        for (_, epoch, ..) in self.compared(treated, control) {
+            for (_, of_t, of_c) in epoch.stretches(slowness, treated, control) {
+                seen = (seen.0.saturating_add(of_t.n), seen.1.saturating_add(of_c.n));
+            }
+        }
+        seen
     }
 
     /// The same as strata of means, where units are sticky, and the moments of all strata together.
@@ -129,17 +133,16 @@ impl Evidence {
         whose: Neighbour,
         memo: &mut SlowMemo,
     ) -> Compared {
-        let at = slowness.index();
-        let arms =
-            self.compared(treated, control).filter_map(|(revision, epoch, _, of_t, of_c)| {
-                let both = (&of_t.slow[at], &of_c.slow[at]);
-                memo.arms((revision, slowness), epoch.marks[at].as_ref()?, both, forgiven, whose)
-            });
         let mut compared = Compared::default();
-        for (of_t, of_c) in arms {
-            compared.strata.add(&of_t, &of_c);
-            for (sum, arm) in [(&mut compared.treated, of_t), (&mut compared.control, of_c)] {
-                sum.merge(&moments_of(&arm));
+        for (revision, epoch, ..) in self.compared(treated, control) {
+            for (marks, of_t, of_c) in epoch.stretches(slowness, treated, control) {
+                let key = (revision, slowness);
+                let arms = memo.arms(key, marks, (of_t, of_c), forgiven, whose);
+                let Some((of_t, of_c)) = arms else { continue };
+                compared.strata.add(&of_t, &of_c);
+                for (sum, arm) in [(&mut compared.treated, of_t), (&mut compared.control, of_c)] {
+                    sum.merge(&moments_of(&arm));
+                }
             }
         }
         compared

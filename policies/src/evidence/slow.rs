@@ -14,6 +14,9 @@ use crate::statistics::slowdown::{self, Judged, Mark};
 /// step.
 pub const MOST_FORGIVEN: usize = 8;
 
+/// In one epoch marks of one slowness are replaced at most so often.
+pub const MOST_REPLACED: usize = 8;
+
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -158,6 +161,10 @@ pub struct SlowTally {
 }
 
 impl SlowTally {
+    pub(super) const fn nothing() -> Self {
+        Self { n: 0, above_control: 0, above: Vec::new(), groups: Vec::new() }
+    }
+
     /// Counts so many requests whose time lies in this bucket of the sketch.
     pub(super) fn add(&mut self, bucket: usize, marks: &Marks, group: Option<usize>, count: u64) {
         let width = 2 + marks.shifts.len();
@@ -242,8 +249,11 @@ pub(super) fn events(
 /// over do not change. For one pair of variants.
 #[derive(Clone, Debug, Default)]
 pub struct SlowMemo {
-    known: BTreeMap<(u64, Slowness, usize), (Counts, Option<Arms>)>,
+    known: BTreeMap<Known, (Counts, Option<Arms>)>,
 }
+
+/// Revision, slowness, and the mark with what is forgiven, in buckets.
+type Known = (u64, Slowness, u16, u16);
 
 /// One of `T` and one of `C`.
 type Arms = (Arm, Arm);
@@ -267,7 +277,7 @@ impl SlowMemo {
         let at = marks.forgiving(forgiven, whose)?;
         let slow = treated.above.get(at).copied().unwrap_or(0);
         let counts = [treated.n, slow, control.n, control.above_control];
-        let key = (revision, slowness, at);
+        let key = (revision, slowness, marks.bucket, *marks.shifts.get(at)?);
         if let Some((then, arms)) = self.known.get(&key)
             && *then == counts
         {

@@ -205,6 +205,8 @@ impl VariantTally {
     }
 }
 
+static NONE: SlowTally = SlowTally::nothing();
+
 /// A stretch in which the shares did not change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EpochTally {
@@ -215,7 +217,12 @@ pub struct EpochTally {
     pub marks: [Option<Marks>; Slowness::ALL.len()],
     /// What each variant did.
     pub variants: BTreeMap<u8, VariantTally>,
+    /// What was slow above marks that had stopped saying anything and were replaced, by variant.
+    pub(super) earlier: BTreeMap<(Slowness, Marks), BTreeMap<u8, SlowTally>>,
 }
+
+/// Counts above one epoch's marks: the marks, `T`, `C`.
+pub(super) type Stretch<'a> = (&'a Marks, &'a SlowTally, &'a SlowTally);
 
 impl EpochTally {
     /// A variant's share in basis points; 0 where unknown.
@@ -231,6 +238,51 @@ impl EpochTally {
         (t > 0.0 && c > 0.0).then(|| t / (t + c))
     }
 
+    /// How often marks of this slowness were replaced.
+    pub(crate) fn replaced(&self, slowness: Slowness) -> usize {
+        self.earlier.keys().filter(|(of, _)| *of == slowness).count()
+    }
+
+    /// Freezes marks; what was counted above others before is kept as it is. Whether they are new.
+    pub(super) fn freeze(&mut self, slowness: Slowness, marks: Marks) -> bool {
+        let at = slowness.index();
+        if self.marks[at].as_ref() == Some(&marks) {
+            return false;
+        }
+        if let Some(before) = self.marks[at].replace(marks) {
+            let counts = self.earlier.entry((slowness, before)).or_default();
+            for (number, tally) in &mut self.variants {
+                counts.entry(*number).or_default().merge(&std::mem::take(&mut tally.slow[at]));
+            }
+        }
+        // These were in force before: it goes on where it stopped.
+        let again =
+            self.marks[at].clone().and_then(|marks| self.earlier.remove(&(slowness, marks)));
+        for (number, counts) in again.into_iter().flatten() {
+            self.variants.entry(number).or_default().slow[at].merge(&counts);
+        }
+        true
+    }
+
+    /// What `T` and `C` did above each of the epoch's marks, those in force first.
+    pub(super) fn stretches(
+        &self,
+        slowness: Slowness,
+        treated: u8,
+        control: u8,
+    ) -> impl Iterator<Item = Stretch<'_>> {
+        let at = slowness.index();
+        let now = self.marks[at].iter().map(move |marks| {
+            let of = |variant| self.variants.get(&variant).map_or(&NONE, |tally| &tally.slow[at]);
+            (marks, of(treated), of(control))
+        });
+        let earlier = self.earlier.iter().filter(move |((of, _), _)| *of == slowness);
+        now.chain(earlier.map(move |((_, marks), counts)| {
+            let of = |variant| counts.get(&variant).unwrap_or(&NONE);
+            (marks, of(treated), of(control))
+        }))
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         // Of two statements about one revision the larger stands, whoever came first.
         if other.shares > self.shares {
@@ -241,6 +293,12 @@ impl EpochTally {
         }
         for at in 0..self.marks.len() {
             self.merge_slow(other, at);
+        }
+        for (marks, counts) in &other.earlier {
+            let mine = self.earlier.entry(marks.clone()).or_default();
+            for (number, theirs) in counts {
+                mine.entry(*number).or_default().merge(theirs);
+            }
         }
     }
 

@@ -3,11 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Alphas, Guardrail, Metric};
-use crate::evidence::{Compared, Event, Evidence, Marks, Neighbour, SlowMemo, Slowness, UnitKind};
+use crate::evidence::{Compared, Event, Evidence, Neighbour, SlowMemo, Slowness, UnitKind};
 use crate::statistics::attribution::{self, Against, Epoch, Table};
 use crate::statistics::mean::{Better, Difference, T_OPT};
 use crate::statistics::rule::{self, Reached, Rule};
-use crate::statistics::slowdown::{Judged, Mark};
 use crate::statistics::{Interval, Verdict, floor, threshold};
 
 /// Rarer values than this say nothing about a spread.
@@ -44,6 +43,28 @@ pub struct Judgement {
     pub events: Option<(u64, u64)>,
     /// Further exposures of `T` until a verdict is likely; `None` if it cannot be said.
     pub needed: Option<f64>,
+    /// What [`shown`] says of it; worked out for decisions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<Bounds>,
+}
+
+/// `T` over `C`, and where that lies; an end that is not known is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// What it seems to be.
+    pub value: Option<f64>,
+    /// Not below.
+    pub low: Option<f64>,
+    /// Not above.
+    pub high: Option<f64>,
+}
+
+impl From<Shown> for Bounds {
+    fn from(shown: Shown) -> Self {
+        let known = |number: f64| number.is_finite().then_some(number);
+        let Interval { lower, upper } = shown.interval;
+        Self { value: shown.ratio.and_then(known), low: known(lower), high: known(upper) }
+    }
 }
 
 /// What was asked.
@@ -158,6 +179,7 @@ pub fn judge(
         exposures: found.evidence.seen,
         events: found.events,
         needed: (verdict == Verdict::TooEarly).then_some(found.needed).flatten(),
+        ratio: None,
     }
 }
 
@@ -449,35 +471,4 @@ pub fn shown(
         (Metric::Feedback(name), _, _) => of_means(&evidence.feedback(name, treated, control)),
         (_, None, None) => of_epochs(&[]),
     }
-}
-
-/// The marks that can be frozen in an epoch now: for each guardrail on latency that has none there
-/// yet, once control was seen often enough. Give each to [`Evidence::freeze`].
-///
-/// `margins` are the slowdowns that any step may ask about, besides the guardrails' own. Call it
-/// from the end of warm-up on, in the newest epoch.
-pub fn marks_due(
-    evidence: &Evidence,
-    revision: u64,
-    control: u8,
-    guardrails: &[Guardrail],
-    margins: &[f64],
-) -> Vec<(Slowness, Marks)> {
-    let mut due: Vec<(Slowness, Marks)> = Vec::new();
-    for guardrail in guardrails {
-        let Some(slowness) = guardrail.metric.slowness() else { continue };
-        let epoch = evidence.epochs().get(&revision);
-        let is_frozen = epoch.is_some_and(|epoch| epoch.marks[slowness.index()].is_some());
-        if is_frozen || due.iter().any(|(at, _)| *at == slowness) {
-            continue;
-        }
-        let judged = Judged { tolerance: guardrail.tolerance, ..slowness.judged() };
-        let so_far = evidence.latencies(control, slowness.timing());
-        if let Some(mark) = Mark::freeze(&so_far, &judged) {
-            let margin = guardrail.margin.unwrap_or_else(|| guardrail.usual_margin());
-            let forgiven = [guardrail.tolerance, margin].into_iter().chain(margins.iter().copied());
-            due.push((slowness, Marks::new(mark, forgiven)));
-        }
-    }
-    due
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Outcome;
-use crate::evidence::{Evidence, Exposure, UnitKind, mix64};
+use crate::evidence::{Evidence, Exposure, Slowness, UnitKind, mix64};
 use crate::statistics::Verdict;
 use crate::statistics::rule::Reached;
 
@@ -105,14 +105,72 @@ fn timed(unit: UnitKind, slower: u64, requests: u64) -> Evidence {
     };
     (0..3_000).for_each(|n| add(&mut evidence, n));
     let guardrails = [Guardrail::new(Metric::LatencyP50), Guardrail::new(Metric::LatencyP99)];
-    for (slowness, marks) in marks_due(&evidence, 1, 0, &guardrails, &[0.5]) {
+    let mut watch = MarkWatch::default();
+    for (slowness, marks) in marks_due(&evidence, (1, 0), &guardrails, &[0.5], &mut watch) {
         evidence.freeze(1, slowness, marks);
     }
     assert!(evidence.epochs()[&1].marks[0].is_some());
     assert!(evidence.epochs()[&1].marks[2].is_none(), "p99 waits for 5,000");
-    assert!(marks_due(&evidence, 1, 0, &guardrails, &[0.5]).is_empty());
+    assert!(marks_due(&evidence, (1, 0), &guardrails, &[0.5], &mut watch).is_empty());
     (3_000..3_000 + requests).for_each(|n| add(&mut evidence, n));
     evidence
+}
+
+/// Frozen in an incident: a third of control's requests takes ten times as long. Then it is over, and
+/// `T` is quicker than control.
+fn after_an_incident(unit: UnitKind, watch: &mut MarkWatch) -> Evidence {
+    let mut evidence = Evidence::new(unit);
+    evidence.open(1, &[5_000, 5_000]);
+    let guardrails = [Guardrail::new(Metric::LatencyP99)];
+    for n in 0..60_000_u64 {
+        let hash = mix64(n);
+        let variant = u8::from(hash >> 63 == 1);
+        // With a tail, as latencies have.
+        let chance = mix64(hash) % 1_000;
+        let usual = 100_000 + 100 * chance + 4_000 * chance.saturating_sub(950);
+        let micros = match n {
+            // In the incident nobody is quicker.
+            0..12_000 if n % 3 == 0 => usual * 10,
+            0..12_000 => usual,
+            _ if variant == 1 => usual * 3 / 4,
+            _ => usual,
+        };
+        evidence.add(&Exposure {
+            unit: hash,
+            revision: 1,
+            variant,
+            duration_micros: Some(micros),
+            ..Exposure::default()
+        });
+        if n % 100 == 0 {
+            for (slowness, marks) in marks_due(&evidence, (1, 0), &guardrails, &[], watch) {
+                evidence.freeze(1, slowness, marks);
+            }
+        }
+    }
+    evidence
+}
+
+#[test]
+fn marks_that_were_frozen_in_an_incident_are_replaced_when_it_is_over() {
+    let p99 = Guardrail::new(Metric::LatencyP99);
+    for unit in [UnitKind::Request, UnitKind::Sticky { rate: 1.0 }] {
+        let mut watch = MarkWatch::default();
+        let evidence = after_an_incident(unit, &mut watch);
+        let judgement = judged(&evidence, &p99);
+        assert_eq!(judgement.verdict, Verdict::Held, "{judgement:?}");
+        // While the incident ends, and once more; then control passes it as often as it should.
+        assert_eq!(evidence.epochs()[&1].replaced(Slowness::LatencyP99), 2);
+        // Nothing of what was counted above the first is lost.
+        let seen = evidence.slow_exposures(Slowness::LatencyP99, (1, 0));
+        assert!(seen.0 + seen.1 > 48_000, "{seen:?}");
+        // It travels, and more of the same can be added.
+        let mut read = Evidence::from_bytes(&evidence.to_bytes()).unwrap();
+        assert_eq!(read, evidence);
+        read.merge(&evidence);
+        let twice = read.slow_exposures(Slowness::LatencyP99, (1, 0));
+        assert_eq!(twice, (2 * seen.0, 2 * seen.1));
+    }
 }
 
 #[test]

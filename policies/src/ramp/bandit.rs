@@ -7,7 +7,8 @@
 //! ```text
 //! 1. a guardrail that rolls back is Breached for an arm      -> that arm to 0; with the last of them the ramp is over
 //! 2. no traffic of an arm though 20 were due                 -> the same
-//! 3. sample ratio mismatch, or drift of the inputs           -> hold
+//! 3. the route misses its objective for too long             -> pause, and tell a person
+//!    sample ratio mismatch, or drift of the inputs           -> hold
 //! 4. the period is not over, or an arm was seen too little   -> stay
 //! 5. the chances call for other shares by 2 points or more   -> move
 //! 6. nearly as many revisions as evidence is kept of         -> hold
@@ -375,6 +376,9 @@ impl Look<'_> {
         if self.next.status == Status::Paused {
             return None;
         }
+        if self.next.misses_objective(self.at, self.settings) {
+            return Some(self.decision(Action::Pause, Reason::Objective, 3, None, None));
+        }
         if let Some(reason) = look::unclear(&self.next, self.at) {
             return self.hold(reason, 3);
         }
@@ -481,7 +485,9 @@ impl Look<'_> {
     ) -> Decision {
         let (settings, place) = (self.settings, arm.unwrap_or(0));
         let variant = self.bandit.arms.get(place).copied().unwrap_or(settings.treated);
-        let guardrails = self.judged.get(place).cloned().unwrap_or_default();
+        let judged = self.judged.get(place).map(Vec::as_slice).unwrap_or_default();
+        let with_ratio = |each| settings.with_ratio(each, self.evidence, variant);
+        let guardrails = judged.iter().map(with_ratio).collect();
         let is_rollback = action == Action::RollBack;
         Decision {
             action,

@@ -6,21 +6,26 @@ use super::{
     Situation, State, Status, Step,
 };
 use crate::evidence::{Evidence, Marks, Slowness, UnitKind};
-use crate::guardrail::{self, Guardrail, Judgement, Tables};
+use crate::guardrail::{self, Guardrail, Judgement, MarkWatch, Tables};
 use crate::statistics::{Verdict, sample_ratio};
 
 /// From look to look a step's clock counts at most so many seconds.
 pub const LONGEST_GAP: u64 = 60;
 
+/// The chance that an interval beside a decision ever misses the truth.
+const SHOWN: f64 = 0.05;
+
 /// The share of everything, in basis points.
 pub(super) const ALL: u16 = 10_000;
 
-/// The marks to freeze now in the epoch in force: see [`guardrail::marks_due`]. None in warm-up.
+/// The marks to freeze now in the epoch in force: see [`guardrail::marks_due`]. None in warm-up. A
+/// bandit's are never replaced: it compares its variants by one mark.
 pub fn marks_due(
     state: &State,
     at: &Situation,
     evidence: &Evidence,
     settings: &Settings,
+    watch: &mut MarkWatch,
 ) -> Vec<(Slowness, Marks)> {
     if state.is_over() || state.phase == Phase::WarmUp {
         return Vec::new();
@@ -30,7 +35,9 @@ pub fn marks_due(
     let mut guardrails = settings.guardrails.clone();
     // What a bandit compares by needs marks too.
     guardrails.extend(settings.bandit.as_ref().map(|bandit| Guardrail::new(bandit.metric.clone())));
-    guardrail::marks_due(evidence, at.revision, control, &guardrails, &margins)
+    let mut nobody = MarkWatch::default();
+    let watch = if settings.bandit.is_some() { &mut nobody } else { watch };
+    guardrail::marks_due(evidence, (at.revision, control), &guardrails, &margins, watch)
 }
 
 /// Looks once: where the ramp stands now, and what is to be done.
@@ -316,6 +323,9 @@ impl Look<'_> {
         if self.next.status == Status::Paused {
             return None;
         }
+        if self.next.misses_objective(self.at, self.settings) {
+            return Some(self.decision(Action::Pause, Reason::Objective, 3, None));
+        }
         if let Some(reason) = unclear(&self.next, self.at) {
             return self.hold(reason, 3);
         }
@@ -431,7 +441,11 @@ impl Look<'_> {
             action,
             row,
             evidence: DecisionEvidence {
-                guardrails: self.judged.clone(),
+                guardrails: self
+                    .judged
+                    .iter()
+                    .map(|judged| settings.with_ratio(judged, self.evidence, treated))
+                    .collect(),
                 // JSON knows no infinity.
                 sample_ratio: self.ratios.map(|log_e| log_e.min(f64::MAX)),
                 epochs: EpochCounts::of(self.evidence, treated, control),
@@ -488,6 +502,22 @@ impl Decision {
 }
 
 impl Settings {
+    /// A judgement with the ratio that it is about, and where that lies: for decisions, not for every
+    /// look, since it takes some hundred times as long.
+    pub(super) fn with_ratio(
+        &self,
+        judged: &Judgement,
+        evidence: &Evidence,
+        treated: u8,
+    ) -> Judgement {
+        let mut judged = judged.clone();
+        let of = self.guardrails.iter().find(|guardrail| guardrail.metric == judged.metric);
+        judged.ratio = of.map(|guardrail| {
+            guardrail::shown(evidence, treated, self.compared_with(), guardrail, SHOWN).into()
+        });
+        judged
+    }
+
     /// `T`'s share in a phase, in basis points.
     pub(super) fn share(&self, phase: Phase) -> u16 {
         match phase {
@@ -501,6 +531,24 @@ impl Settings {
 }
 
 impl State {
+    /// Whether the route has missed its objective for too long: then the state is paused.
+    pub(super) fn misses_objective(&mut self, at: &Situation, settings: &Settings) -> bool {
+        let Some(objective) = &settings.objective else { return false };
+        if at.route_seconds.is_none_or(|seconds| seconds <= objective.below) {
+            self.missed_since = None;
+            return false;
+        }
+        let since = *self.missed_since.get_or_insert(at.now);
+        // A clock that went back has not waited.
+        if at.now.saturating_sub(since) < objective.lasting {
+            return false;
+        }
+        self.missed_since = None;
+        self.status = Status::Paused;
+        self.holding = None;
+        true
+    }
+
     /// The beginning, now.
     pub(super) fn first(at: &Situation, settings: &Settings) -> Self {
         let first = if settings.bandit.is_some() { Phase::Bandit } else { Phase::Step(0) };
@@ -522,6 +570,7 @@ impl State {
             reached: vec![Default::default(); settings.guardrails.len()],
             sample_ratio: Default::default(),
             mismatch_accepted: false,
+            missed_since: None,
             arms: vec![ArmState::default(); arms],
             memory: Memory::default(),
             rollbacks: 0,

@@ -79,6 +79,19 @@ pub enum OnUndecided {
     RollBack,
 }
 
+/// One absolute line, of the whole route: if what is ramped slows everybody down, a comparison sees
+/// nothing. Missing it blames nobody: the ramp pauses, and a person decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// `latency_p50`, `latency_p95` or `latency_p99`, over the last minute.
+    pub metric: Metric,
+    /// Where it is to stay below, in seconds.
+    pub below: f64,
+    /// For how many seconds without a break it may be above.
+    pub lasting: u64,
+}
+
 /// Everything a ramp is told. Shares are in basis points, times in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -113,6 +126,8 @@ pub struct Settings {
     pub alpha_rollback: f64,
     /// How many variants of the experiment are judged; they share `alpha_rollback`.
     pub judged_variants: usize,
+    /// Where the route as a whole is to stay below; `None` for nowhere.
+    pub objective: Option<Objective>,
     /// Where required feedback is among the guardrails, nothing is promoted sooner after the
     /// beginning: people like what is new.
     pub novelty: u64,
@@ -150,6 +165,7 @@ impl Default for Settings {
             most_cool_down: minutes(24 * 60),
             alpha_rollback: 0.05,
             judged_variants: 1,
+            objective: None,
             novelty: minutes(24 * 60),
         }
     }
@@ -197,6 +213,14 @@ pub enum SettingsFault {
     /// A chance of error that is none.
     #[error("alpha_rollback must be above 0 and below 0.5")]
     Alpha,
+    /// An objective that is none.
+    #[error("objective.{field}: must be {must}")]
+    Objective {
+        /// Which member.
+        field: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
     /// Something that a bandit cannot be told.
     #[error("{field}: must be {must}")]
     Bandit {
@@ -264,6 +288,19 @@ impl Settings {
         if self.treated == self.control || cell == Some(self.treated) || cell == Some(self.control)
         {
             faults.push(SettingsFault::SameVariant);
+        }
+        if let Some(objective) = &self.objective {
+            let is_latency = matches!(
+                objective.metric,
+                Metric::LatencyP50 | Metric::LatencyP95 | Metric::LatencyP99
+            );
+            if !is_latency {
+                let must = "latency_p50, latency_p95 or latency_p99";
+                faults.push(SettingsFault::Objective { field: "metric", must });
+            }
+            if !(objective.below > 0.0 && objective.below.is_finite()) {
+                faults.push(SettingsFault::Objective { field: "below", must: "above 0" });
+            }
         }
         if let Some(bandit) = &self.bandit {
             faults.extend(bandit.problems(self));

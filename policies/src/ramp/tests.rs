@@ -1,7 +1,9 @@
 use super::*;
 use crate::Outcome;
 use crate::evidence::{Exposure, UnitKind};
-use crate::guardrail::{Guardrail, Metric, Tables};
+use crate::guardrail::{Guardrail, MarkWatch, Metric, Tables};
+
+mod rules;
 
 /// A ramp with everything around it: the ledger, the traffic, the clock.
 struct Scene {
@@ -10,6 +12,7 @@ struct Scene {
     at: Situation,
     evidence: Evidence,
     tables: Tables,
+    watch: MarkWatch,
 }
 
 type Hand = fn(&State, &Situation, &Settings) -> Result<(State, Decision), Refused>;
@@ -26,11 +29,19 @@ impl Scene {
             arms: vec![],
             backend: 1,
             drifted: false,
+            route_seconds: None,
         };
         let (state, decision) = start(&at, &settings);
         assert_eq!((decision.action, decision.fresh), (Action::Start, true));
         let evidence = Evidence::new(UnitKind::Request);
-        let mut scene = Self { settings, state, at, evidence, tables: Tables::default() };
+        let mut scene = Self {
+            settings,
+            state,
+            at,
+            evidence,
+            tables: Tables::default(),
+            watch: MarkWatch::default(),
+        };
         scene.apply(&decision);
         scene
     }
@@ -83,7 +94,9 @@ impl Scene {
     }
 
     fn look(&mut self) -> Option<Decision> {
-        for (slowness, marks) in marks_due(&self.state, &self.at, &self.evidence, &self.settings) {
+        let (state, settings) = (&self.state, &self.settings);
+        let due = marks_due(state, &self.at, &self.evidence, settings, &mut self.watch);
+        for (slowness, marks) in due {
             self.evidence.freeze(self.at.revision, slowness, marks);
         }
         let (state, decision) =
@@ -197,6 +210,9 @@ fn a_decision_carries_the_numbers_it_rests_on() {
     let numbers = &decision.evidence;
     let failed = &numbers.guardrails[0];
     assert!(failed.reached.harm >= failed.thresholds.breach);
+    let ratio = failed.ratio.expect("and the ratio that it is about");
+    let (low, value) = (ratio.low.unwrap(), ratio.value.unwrap());
+    assert!(1.2 < low && low < value && ratio.high.is_some_and(|high| value < high), "{ratio:?}");
     assert_eq!(failed.metric, Metric::Failed);
     assert_eq!(decision.from_phase, Phase::Step(1));
     assert_eq!(decision.share, Some(0));
@@ -499,8 +515,15 @@ fn an_aborted_ramp_that_begins_again_continues_its_evidence_and_counts_anew() {
 fn an_equal_control_gets_what_the_variant_gets_and_is_what_it_is_judged_against() {
     let settings = Settings { control_cell: Some(2), ..quick() };
     assert_eq!(settings.problems(), []);
-    let at =
-        Situation { now: START, revision: 1, share: 0, arms: vec![], backend: 1, drifted: false };
+    let at = Situation {
+        now: START,
+        revision: 1,
+        share: 0,
+        arms: vec![],
+        backend: 1,
+        drifted: false,
+        route_seconds: None,
+    };
     let (mut state, decision) = start(&at, &settings);
     assert_eq!((decision.share, decision.control_share), (Some(100), Some(100)));
     let mut evidence = Evidence::new(UnitKind::Request);

@@ -148,8 +148,10 @@ impl Comparison {
             }
             Self::Embedding { pointer, at_least } => {
                 let (live, copy) = both(of_live, of_copy, |body| vector(body.at(pointer)?))?;
-                // Of vectors that are no vectors of one space nothing can be said.
-                let cosine = cosine(&live, &copy).ok_or(Unusable::Copy)?;
+                // A vector without a direction, or of another space, can be compared with nothing.
+                let is_zero = live.iter().all(|part| *part == 0.0);
+                let whose = if is_zero { Unusable::Live } else { Unusable::Copy };
+                let cosine = cosine(&live, &copy).ok_or(whose)?;
                 let agreement = Agreement::of(cosine >= *at_least);
                 Agreement { similarity: cosine.clamp(0.0, 1.0), ..agreement }
             }

@@ -59,8 +59,15 @@ pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
     let mut shares = vec![0; arms];
     shares.push(10_000);
     let began = 1_800_000_000;
-    let mut at =
-        Situation { now: began, revision: 1, share: 0, arms: shares, backend: 1, drifted: false };
+    let mut at = Situation {
+        now: began,
+        revision: 1,
+        share: 0,
+        arms: shares,
+        backend: 1,
+        drifted: false,
+        route_seconds: None,
+    };
     let mut evidence = Evidence::new(UnitKind::Request);
     let mut tables = Tables::default();
     let (mut state, first) = start(&at, settings);

@@ -2,7 +2,7 @@
 
 use policies::Outcome;
 use policies::evidence::{Evidence, Exposure, UnitKind};
-use policies::guardrail::{Metric, Tables};
+use policies::guardrail::{MarkWatch, Metric, Tables};
 use policies::ramp::{Action, Phase, Reason, Settings, Situation, look, marks_due, start};
 use policies::statistics::special::phi_inverse;
 
@@ -64,10 +64,18 @@ pub struct Course {
 pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
     let mut chance = Chance::new(seed);
     let began = 1_800_000_000;
-    let mut at =
-        Situation { now: began, revision: 1, share: 0, arms: vec![], backend: 1, drifted: false };
+    let mut at = Situation {
+        now: began,
+        revision: 1,
+        share: 0,
+        arms: vec![],
+        backend: 1,
+        drifted: false,
+        route_seconds: None,
+    };
     let mut evidence = Evidence::new(UnitKind::Request);
     let mut tables = Tables::default();
+    let mut watch = MarkWatch::default();
     let (mut state, first) = start(&at, settings);
     let deal = |at: &mut Situation, evidence: &mut Evidence, share: u16| {
         at.revision += 1;
@@ -117,7 +125,7 @@ pub fn run(seed: u64, world: &World, settings: &Settings) -> Course {
             }
         }
         at.now += world.every;
-        for (slowness, marks) in marks_due(&state, &at, &evidence, settings) {
+        for (slowness, marks) in marks_due(&state, &at, &evidence, settings, &mut watch) {
             evidence.freeze(at.revision, slowness, marks);
         }
         let (next, decision) = look(&state, &at, &evidence, settings, &mut tables);

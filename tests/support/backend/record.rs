@@ -131,11 +131,14 @@ impl Ledger {
     }
 
     pub(crate) fn open(self: &Arc<Self>, request: &http::request::Parts, from: &Peer) -> Exchange {
+        // Held over both: whoever sees the count rise finds the request too.
+        let mut requests = self.requests.lock();
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
         let seen = Seen::of(number, request, from);
         if !self.counts_only {
-            self.requests.lock().insert(number, Kept { seen, body: BytesMut::new() });
+            requests.insert(number, Kept { seen, body: BytesMut::new() });
         }
+        drop(requests);
         let entry = Entry { ledger: Arc::clone(self), number };
         from.started();
         Exchange { entry, peer: from.clone(), ended: false }

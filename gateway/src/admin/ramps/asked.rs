@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use policies::guardrail::Guardrail;
-use policies::ramp::{OnUndecided, Settings, SettingsFault, Step, Verify, WarmUp};
+use policies::guardrail::{Guardrail, Metric};
+use policies::ramp::{Objective, OnUndecided, Settings, SettingsFault, Step, Verify, WarmUp};
 use serde_json::{Map, Value, json};
 
 use crate::admin::error::ApiError;
@@ -13,7 +13,7 @@ use crate::control::Start;
 mod bandit;
 
 /// Members of the request.
-const MEMBERS: [&str; 22] = [
+const MEMBERS: [&str; 24] = [
     "variant",
     "control_cell",
     "warm_up",
@@ -29,6 +29,8 @@ const MEMBERS: [&str; 22] = [
     "reason",
     "most_cool_down",
     "judged_variants",
+    "shadow",
+    "objective",
     "mode",
     "arms",
     "metric",
@@ -38,8 +40,8 @@ const MEMBERS: [&str; 22] = [
     "decay",
 ];
 /// What only a ramp with steps can be told.
-const OF_STEPS: [&str; 6] =
-    ["steps", "verify", "on_undecided", "patience", "novelty", "control_cell"];
+const OF_STEPS: [&str; 7] =
+    ["steps", "verify", "on_undecided", "patience", "novelty", "control_cell", "shadow"];
 /// Most steps, and most guardrails.
 const MOST: usize = 32;
 
@@ -154,8 +156,9 @@ pub(super) fn told(
         }
     };
     let reason = text(object, "reason", &mut faults);
+    let shadow = text(object, "shadow", &mut faults);
     faults.told()?;
-    let told = Start { variant, control, control_cell: cell, arms, settings, afresh };
+    let told = Start { variant, control, control_cell: cell, arms, settings, afresh, shadow };
     Ok(Asked { told, because: reason, notes })
 }
 
@@ -216,6 +219,7 @@ fn read(object: &Map<String, Value>, settings: &mut Settings, faults: &mut Fault
         }
         Some(_) => faults.add("guardrails", format!("must be a list of 1 to {MOST} objects")),
     }
+    settings.objective = objective(object, faults);
     if let Some(word) = text(object, "on_undecided", faults) {
         match word.as_str() {
             "hold" => settings.on_undecided = OnUndecided::Hold,
@@ -242,6 +246,33 @@ fn read(object: &Map<String, Value>, settings: &mut Settings, faults: &mut Fault
             _ => faults.add("judged_variants", "must be 1 to 64"),
         }
     }
+}
+
+/// The route's own line: `{"metric": "latency_p99", "below": "2s", "for": "5m"}`.
+fn objective(object: &Map<String, Value>, faults: &mut Faults) -> Option<Objective> {
+    let value = object.get("objective").filter(|value| !value.is_null())?;
+    let object = part(value, "objective", &["metric", "below", "for"], faults)?;
+    let metric = match text(object, "metric", faults).map(|text| text.parse::<Metric>()) {
+        None => Metric::LatencyP99,
+        Some(Ok(metric)) => metric,
+        Some(Err(fault)) => {
+            faults.add("objective.metric", fault.to_string());
+            return None;
+        }
+    };
+    let below = match object.get("below").and_then(Value::as_str).map(parse_duration) {
+        Some(Ok(below)) => below.as_secs_f64(),
+        Some(Err(why)) => {
+            faults.add("objective.below", why.to_string());
+            return None;
+        }
+        None => {
+            faults.add("objective.below", "must be text with a unit, such as \"2s\"");
+            return None;
+        }
+    };
+    let lasting = time(object, "for", "objective.", faults).unwrap_or(300);
+    Some(Objective { metric, below, lasting })
 }
 
 /// One step. Margins that are not given are those of the default step with no smaller share: little
@@ -334,6 +365,7 @@ fn field(fault: &SettingsFault, settings: &Settings) -> String {
         SettingsFault::Alpha => "alpha_rollback".to_owned(),
         SettingsFault::SameVariant => "control_cell".to_owned(),
         SettingsFault::Bandit { field, .. } => (*field).to_owned(),
+        SettingsFault::Objective { field, .. } => format!("objective.{field}"),
     }
 }
 

@@ -109,7 +109,8 @@ fn embeddings_agree_when_they_point_the_same_way() {
     assert!(of(&embedding, r#"{"e":[1,2,3]}"#, r#"{"e":[2,4,6.1]}"#).agrees);
     let found = of(&embedding, r#"{"e":[1,0]}"#, r#"{"e":[-1,0]}"#);
     assert_eq!((found.agrees, found.similarity), (false, 0.0));
-    assert_eq!(try_of(&embedding, r#"{"e":[0,0]}"#, r#"{"e":[1,0]}"#), Err(Unusable::Copy));
+    assert_eq!(try_of(&embedding, r#"{"e":[0,0]}"#, r#"{"e":[1,0]}"#), Err(Unusable::Live));
+    assert_eq!(try_of(&embedding, r#"{"e":[1,0]}"#, r#"{"e":[0,0]}"#), Err(Unusable::Copy));
     assert_eq!(try_of(&embedding, r#"{"e":[1]}"#, r#"{"e":[1,0]}"#), Err(Unusable::Copy));
     // As OpenAI's own client asks for them: 1.0 and 2.0 as 32-bit floats.
     assert!(of(&embedding, r#"{"e":"AACAPwAAAEA="}"#, r#"{"e":[1,2]}"#).agrees);

@@ -12,7 +12,7 @@ const LEAST: u64 = 100;
 
 /// How fast copies are beside what clients get.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// Shown to take longer.
     Slower,
     /// Shown to take less long.
@@ -22,7 +22,7 @@ pub(super) enum Pace {
 }
 
 impl Pace {
-    pub(super) fn of(paired: &PairedLatency) -> Self {
+    pub(crate) fn of(paired: &PairedLatency) -> Self {
         match paired.slowdown(ALPHA).filter(|_| paired.pairs() >= LEAST) {
             Some((_, Interval { lower, .. })) if lower > 1.0 => Self::Slower,
             Some((_, Interval { upper, .. })) if upper < 1.0 => Self::Faster,
@@ -30,7 +30,7 @@ impl Pace {
         }
     }
 
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Slower => "slower",
             Self::Faster => "faster",
@@ -52,7 +52,7 @@ fn percent(fraction: f64) -> String {
 }
 
 /// What was found, in a sentence.
-pub(super) fn headline(name: &str, tally: &Tally, verdict: Verdict) -> String {
+pub(crate) fn headline(name: &str, tally: &Tally, verdict: Verdict) -> String {
     let agreed = &tally.agreed;
     let Some(share) = agreed.share() else {
         return match tally.pairs() {
@@ -106,7 +106,7 @@ fn pace(paired: &PairedLatency) -> Option<String> {
 }
 
 /// Whether the shadow has passed, and if not, why.
-pub(super) fn passing(agreed: &Agreed, compare: &Compare, verdict: Verdict) -> String {
+pub(crate) fn passing(agreed: &Agreed, compare: &Compare, verdict: Verdict) -> String {
     let least = percent(compare.agreement);
     if verdict == Verdict::Breached {
         return "has not passed: it fails more often than what clients get".to_owned();

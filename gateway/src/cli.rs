@@ -19,7 +19,9 @@ use policies::Role;
 use serde_json::{Map, Value};
 
 mod assign;
+mod audit;
 mod complete;
+mod export;
 mod experiment;
 mod history;
 mod keys;
@@ -142,7 +144,9 @@ enum Command {
     Experiment(experiment::ExperimentCommand),
     /// Write out what the gateway knows
     #[command(subcommand)]
-    Export(ExportCommand),
+    Export(export::ExportCommand),
+    /// Who did what, from where and why; and whether the log of it is whole
+    Audit(audit::AuditArgs),
     /// Let an experiment's shares move by themselves, on evidence
     #[command(subcommand)]
     Ramp(RampCommand),
@@ -228,18 +232,6 @@ enum WebhookCommand {
         gateway: Connection,
         #[command(flatten)]
         output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ExportCommand {
-    /// An experiment as a section of the configuration file, with the weights in force
-    Experiment {
-        /// Name of the experiment
-        #[arg(add = ArgValueCandidates::new(complete::experiments))]
-        experiment: String,
-        #[command(flatten)]
-        gateway: Connection,
     },
 }
 
@@ -558,9 +550,8 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             split::stop(&gateway.client()?, change, output.json, console)
         }
         Command::Experiment(command) => experiment::obey(command, console),
-        Command::Export(ExportCommand::Experiment { experiment, gateway }) => {
-            experiment::export(&gateway.client()?, &experiment, console)
-        }
+        Command::Export(command) => export::obey(command, console),
+        Command::Audit(args) => audit::obey(args, console),
         Command::Ramp(command) => ramp(command, console),
         Command::Webhook(WebhookCommand::List { gateway, output }) => {
             webhooks::list(&gateway.client()?, output.json, console)

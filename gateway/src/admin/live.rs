@@ -18,6 +18,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Context;
@@ -135,13 +136,26 @@ async fn next_second() -> i64 {
 }
 
 /// `?since=&step=&route=&experiment=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
+    /// Begins with the history from here on: a duration before now (`10m`), or a time.
     since: Option<String>,
+    /// Seconds to a place of the history, 1 to 60.
     step: Option<u32>,
+    /// Only this route, and experiments on it.
     route: Option<String>,
+    /// Only this experiment, and its route.
     experiment: Option<String>,
+}
+
+/// What one event of the stream holds: `history` first if it was asked for, then `frame`s.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "what the document says of the stream")]
+pub(super) enum OfStream {
+    History(history::Past),
+    Frame(frame::Frame),
 }
 
 /// `GET /live`.

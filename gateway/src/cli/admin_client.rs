@@ -30,6 +30,7 @@ use super::console::Console;
 use super::fault::Fault;
 use super::reading;
 
+mod pass_on;
 mod stream;
 
 pub(crate) use stream::{Opened, Stream};

@@ -20,7 +20,7 @@ use crate::store::State;
 
 /// One second, as it is told.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Frame {
+pub(in crate::admin) struct Frame {
     /// When the second ended, RFC 3339 in UTC.
     pub(super) at: String,
     /// The same in seconds since 1970: the `id` of the event.

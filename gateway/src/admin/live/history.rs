@@ -22,7 +22,7 @@ const NONE: u16 = u16::MAX;
 
 /// Numbers over time, of which `at_unix` says the times.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Past {
+pub(in crate::admin) struct Past {
     /// The first second that is told.
     pub(super) from_unix: i64,
     /// The last one; what comes in frames is later.

@@ -2,16 +2,15 @@
 //!
 //! It runs on the control runtime, never on a worker, and shares nothing with the edge but atomics
 //! and snapshots: it can stall without a request noticing. Every operation but health, version and
-//! metrics needs a credential, and names its permission in one table ([`access::OPERATIONS`]).
+//! metrics needs a credential, and names its permission in one table ([`operations::all`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post, put};
 
-use self::experiments::define;
 use crate::change::Changes;
 use crate::control::Control;
 use crate::store::thread::StoreHandle;
@@ -33,6 +32,11 @@ pub mod experiments;
 pub mod keys;
 pub mod requests;
 pub mod audit;
+pub mod export;
+pub mod debug;
+pub mod drain;
+pub mod openapi;
+pub mod operations;
 pub mod ramps;
 pub mod results;
 pub mod comparison;
@@ -65,6 +69,12 @@ pub struct Inner {
     pub answers: idempotency::Answers,
     /// Who is signed in to the console.
     pub sessions: session::Sessions,
+    /// Who has read what lately.
+    pub reads: audit::Reads,
+    /// Changes of the log level so far.
+    pub level_turn: Arc<AtomicU64>,
+    /// How often it was taken out of service, and back.
+    pub drain_turn: Arc<AtomicU64>,
     /// Start of the process, seconds since 1970.
     pub started_unix: i64,
     /// Whom decisions are told.
@@ -102,6 +112,9 @@ impl Context {
             live: live::Live::default(),
             answers: idempotency::Answers::default(),
             sessions: session::Sessions::default(),
+            reads: audit::Reads::default(),
+            level_turn: Arc::default(),
+            drain_turn: Arc::default(),
             started_unix: crate::clock::unix_seconds(),
             webhooks,
             spans,
@@ -139,6 +152,8 @@ pub async fn serve(
 ) {
     let sampling = context.clone();
     tokio::spawn(async move { live::keep_telling(&sampling).await });
+    let telling = context.clone();
+    tokio::spawn(async move { audit::keep_telling_head(&telling).await });
     let app = router(context).into_make_service_with_connect_info::<listener::Peer>();
     let served = axum::serve(listener::AdminListener::new(tcp, tls), app).await;
     if let Err(error) = served {
@@ -148,47 +163,7 @@ pub async fn serve(
 
 /// Every path of the admin listener.
 fn router(context: Context) -> Router {
-    let api = Router::new()
-        .route("/session", get(session::show).post(session::sign_in).delete(session::sign_out))
-        .route("/status", get(status::status))
-        .route("/live", get(live::live))
-        .route("/routes", get(status::routes))
-        .route("/backends", get(status::backends))
-        .route("/shadows", get(status::shadows))
-        .route("/shadows/{shadow}/comparison", get(comparison::show))
-        .route("/shadows/{shadow}/comparison/restart", post(comparison::restart))
-        .route("/shadows/{shadow}/disagreements", get(comparison::disagreements))
-        .route("/experiments", get(experiments::list).post(define::create))
-        .route(
-            "/experiments/{experiment}",
-            get(experiments::show).patch(define::edit).delete(define::end),
-        )
-        .route("/experiments/{experiment}/export", get(define::export))
-        .route("/experiments/{experiment}/weights", put(experiments::set_weights))
-        .route("/experiments/{experiment}/stop", post(experiments::stop))
-        .route("/experiments/{experiment}/undo", post(experiments::undo))
-        .route("/experiments/{experiment}/history", get(experiments::history))
-        .route("/experiments/{experiment}/assign", get(experiments::assign))
-        .route("/experiments/{experiment}/ramp", get(ramps::show).post(ramps::start))
-        .route("/experiments/{experiment}/ramp/{hand}", post(ramps::hand))
-        .route("/experiments/{experiment}/results", get(results::results))
-        .route("/requests", get(requests::list))
-        .route("/requests/{id}", get(requests::show))
-        .route("/audit", get(audit::list))
-        .route("/webhooks", get(webhooks::list))
-        .route("/webhooks/{name}/test", post(webhooks::test))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{id}", delete(keys::revoke));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/livez", get(health::livez))
-        .route("/healthz", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/startupz", get(health::startupz))
-        .route("/version", get(health::version))
-        .route("/metrics", get(health::metrics))
-        .route("/status", get(status::status))
-        .merge(console::router())
+    operations::router()
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(context.clone(), access::guard))

@@ -11,14 +11,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::ArgValueCandidates;
 use policies::Role;
 use serde_json::{Map, Value};
 
 mod assign;
+mod audit;
 mod complete;
+mod export;
 mod experiment;
 mod history;
 mod keys;
@@ -112,7 +115,8 @@ enum Command {
         #[arg(add = ArgValueCandidates::new(complete::experiments))]
         experiment: String,
         /// Revision to go back to [default: the one before the last change]
-        #[arg(long, value_name = "REV", add = ArgValueCandidates::new(complete::revisions))]
+        #[arg(long, value_name = "REV", value_parser = revision)]
+        #[arg(add = ArgValueCandidates::new(complete::revisions))]
         to: Option<u64>,
         /// Why, for the history
         #[arg(long, value_name = "TEXT")]
@@ -140,7 +144,9 @@ enum Command {
     Experiment(experiment::ExperimentCommand),
     /// Write out what the gateway knows
     #[command(subcommand)]
-    Export(ExportCommand),
+    Export(export::ExportCommand),
+    /// Who did what, from where and why; and whether the log of it is whole
+    Audit(audit::AuditArgs),
     /// Let an experiment's shares move by themselves, on evidence
     #[command(subcommand)]
     Ramp(RampCommand),
@@ -203,6 +209,8 @@ enum KeyCommand {
         id: String,
         #[command(flatten)]
         gateway: Connection,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -224,18 +232,6 @@ enum WebhookCommand {
         gateway: Connection,
         #[command(flatten)]
         output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ExportCommand {
-    /// An experiment as a section of the configuration file, with the weights in force
-    Experiment {
-        /// Name of the experiment
-        #[arg(add = ArgValueCandidates::new(complete::experiments))]
-        experiment: String,
-        #[command(flatten)]
-        gateway: Connection,
     },
 }
 
@@ -362,16 +358,14 @@ struct Connection {
     token: Option<Token>,
     /// Certificate authority to trust for `https`, as PEM, instead of the public ones
     #[arg(long, env = "WEIR_CA", value_name = "FILE", help_heading = "Gateway")]
+    // The parser of paths refuses an empty one, as from `WEIR_CA=`.
+    #[arg(value_parser = OsStringValueParser::new().map(PathBuf::from))]
     ca: Option<PathBuf>,
 }
 
 impl Connection {
     fn client(self) -> Result<AdminClient, Fault> {
-        AdminClient::new(
-            &self.admin,
-            self.token.filter(|token| !token.is_empty()),
-            self.ca.as_deref(),
-        )
+        AdminClient::new(&self.admin, self.token, self.ca.as_deref())
     }
 }
 
@@ -468,6 +462,10 @@ fn role(text: &str) -> Result<Role, String> {
     text.parse().map_err(|_| format!("there is no such role; roles are {}", names()))
 }
 
+fn revision(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write its number, as `weir history` shows it, such as 7".to_owned())
+}
+
 fn lifetime(text: &str) -> Result<Duration, String> {
     let mend = "write a number with a unit, such as 90d, 12h or 1h30m";
     let span = crate::config::parse_duration(text).map_err(|why| format!("{why}; {mend}"))?;
@@ -489,11 +487,12 @@ pub fn main() -> ExitCode {
 
 /// Does what `arguments` say; the first is the name of the program.
 fn run(arguments: impl IntoIterator<Item = OsString>, console: &mut Console) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, console),
+        Err(error) => return usage(error, &arguments, console),
     };
-    match obey(cli.command, console) {
+    match obey(cli.command, console).and_then(|()| console.written()) {
         Ok(()) => Exit::Done,
         Err(fault) => {
             console.fault(&fault);
@@ -514,8 +513,8 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
         Command::Key(KeyCommand::List { gateway, output }) => {
             keys::list(&gateway.client()?, output.json, console)
         }
-        Command::Key(KeyCommand::Revoke { id, gateway }) => {
-            keys::revoke(&gateway.client()?, &id, console)
+        Command::Key(KeyCommand::Revoke { id, gateway, output }) => {
+            keys::revoke(&gateway.client()?, &id, output.json, console)
         }
         Command::Status { gateway, output } => {
             status::status(&gateway.client()?, output.json, console)
@@ -550,9 +549,8 @@ fn obey(command: Command, console: &mut Console) -> Result<(), Fault> {
             split::stop(&gateway.client()?, change, output.json, console)
         }
         Command::Experiment(command) => experiment::obey(command, console),
-        Command::Export(ExportCommand::Experiment { experiment, gateway }) => {
-            experiment::export(&gateway.client()?, &experiment, console)
-        }
+        Command::Export(command) => export::obey(command, console),
+        Command::Audit(args) => audit::obey(args, console),
         Command::Ramp(command) => ramp(command, console),
         Command::Webhook(WebhookCommand::List { gateway, output }) => {
             webhooks::list(&gateway.client()?, output.json, console)
@@ -621,7 +619,13 @@ impl BanditArgs {
 }
 
 /// Help and version are answers; everything else that clap says is wrong usage.
-fn usage(error: &clap::Error, console: &mut Console) -> Exit {
+fn usage(mut error: clap::Error, arguments: &[OsString], console: &mut Console) -> Exit {
+    if error.get(ContextKind::Usage).is_some() {
+        // What clap says by itself names `--admin` and `--token` as if they were required, where the
+        // environment sets them.
+        let usage = ContextValue::StyledStr(called(arguments).render_usage());
+        error.insert(ContextKind::Usage, usage);
+    }
     let text = error.render();
     let show = |colour: bool| if colour { text.ansi().to_string() } else { text.to_string() };
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -633,6 +637,19 @@ fn usage(error: &clap::Error, console: &mut Console) -> Exit {
     let text = show(console.err_paint().on);
     console.note(fault::without_keys(&text).trim_end());
     Exit::Usage
+}
+
+/// The command that `arguments` name, as far as they name one.
+fn called(arguments: &[OsString]) -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        match command.find_subcommand(word) {
+            Some(found) => command = found.clone(),
+            None => break,
+        }
+    }
+    command
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub use says::{Says, experiment};
 pub use schema::schema;
 pub(crate) use value::show_duration;
 pub use value::{duration as parse_duration, size as parse_size};
+/// What `[experiments.NAME]` may say, for schemas.
+pub(crate) use written::Experiment as Definition;
 
 #[cfg(test)]
 mod tests;

@@ -212,6 +212,7 @@ impl Gateway {
             news: crate::news::Board::default(),
             feedback: Feedback::new(store.clone()),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             closing_now: AtomicBool::new(false),
             in_use: InUse::default(),

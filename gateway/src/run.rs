@@ -134,7 +134,8 @@ fn sweep(worker: &Rc<Worker>, ticks: u32) {
     worker.refresh();
     let now = clock::now();
     let snapshot = worker.snapshot();
-    let closing = worker.shared.closing.load(Relaxed);
+    let shared = &worker.shared;
+    let closing = shared.closing.load(Relaxed) || shared.leaving.load(Relaxed);
     for (_, conn) in worker.conns.borrow().iter() {
         if closing && !conn.draining.get() {
             conn.draining.set(true);

@@ -179,6 +179,30 @@ pub struct AuditEntry {
     pub hash: String,
 }
 
+/// The newest entry of an audit log, or of a part of it: number and hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditHead {
+    /// Number; 0 before the first.
+    pub id: u64,
+    /// Hash; zeros before the first.
+    pub hash: [u8; 32],
+}
+
+/// A part of the audit log that was walked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditPiece {
+    /// The last entry that fits.
+    pub head: AuditHead,
+    /// The first that does not.
+    pub bad: Option<u64>,
+    /// Whether there is nothing behind it.
+    pub is_last: bool,
+    /// Revisions of experiments that entries tell of.
+    pub revisions: Vec<(String, u64)>,
+    /// Ids of keys that entries tell of.
+    pub keys: Vec<String>,
+}
+
 /// Cumulative tally of one variant under one revision, as this process counted it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TallyRow {
@@ -456,8 +480,13 @@ pub trait Store: Send {
     fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
     /// How many audit entries were added through this value, whatever was there before.
     fn audited(&self) -> u64;
+    /// Walks the chain of audit entries on from `from`, over `limit` of them at most.
+    fn check_audit(&mut self, from: AuditHead, limit: u32) -> Result<AuditPiece, StoreError>;
     /// Walks the whole chain; the number of entries, or the first one that does not fit.
-    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError>;
+    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError> {
+        let piece = self.check_audit(AuditHead::default(), u32::MAX)?;
+        Ok(piece.bad.map_or(Ok(piece.head.id), Err))
+    }
 
     /// Adds outcomes; rows that are there already are left alone (D3). All rows carry `boot`.
     fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError>;

@@ -74,6 +74,9 @@ pub struct Shared {
     pub feedback: Feedback,
     /// Whether readiness is refused (F24).
     pub draining: AtomicBool,
+    /// Whether client connections are to end as they become idle, although new ones are served: out of
+    /// service, and back again.
+    pub leaving: AtomicBool,
     /// Whether running connections are to end: set after the time in which clients notice.
     pub closing: AtomicBool,
     /// Whether what still runs is to be cut: set at the end of the drain.

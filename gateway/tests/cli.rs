@@ -228,6 +228,71 @@ fn a_refusal_is_shown_with_its_details_and_its_request() {
 }
 
 #[test]
+fn what_makes_no_sense_is_wrong_usage_and_what_is_refused_has_failed() {
+    for (status, exit) in [(400, 2), (403, 1), (404, 1), (409, 1), (503, 1)] {
+        let admin = Admin::start(move |_| (status, None, refusal("no")));
+        let output = admin.weir(&["results", "int8", "--since", "yesterday"]);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(exit), ""), "{status}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_no_success() {
+    let admin = Admin::start(|_| (200, Some("7"), experiment(7, 95.0).to_string()));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["split", "int8", "--json"])
+        .env("WEIR_ADMIN", format!("http://{}", admin.address))
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).starts_with("weir: cannot write the answer: No space left"), "{output:?}");
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .arg("status")
+        .envs([("WEIR_ADMIN", ""), ("WEIR_TOKEN", ""), ("WEIR_CA", "")])
+        .output()
+        .unwrap();
+    // Whether or not a gateway listens at the default address of this machine, it is asked.
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("the admin API at http://127.0.0.1:8444"), "{output:?}");
+}
+
+#[test]
+fn an_experiment_without_a_ramp_is_told_how_to_have_one() {
+    let admin = Admin::start(|target| match target {
+        "GET /api/v1/experiments" => {
+            (200, None, json!({ "items": [experiment(7, 95.0)], "next": null }).to_string())
+        }
+        _ => (404, None, refusal("experiment \"int8\" has no ramp; `POST …/ramp` starts one")),
+    });
+    let output = admin.weir(&["ramp", "status", "int8"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        err(&output),
+        "weir: experiment \"int8\" has no ramp\n      `weir ramp start int8` starts one\n"
+    );
+}
+
+#[test]
+fn weights_that_start_a_stopped_experiment_again_say_so() {
+    let admin = Admin::start(|target| {
+        let mut said = experiment(7, 95.0);
+        if target.starts_with("GET") {
+            said["state"] = json!("stopped");
+        }
+        (200, Some("7"), said.to_string())
+    });
+    let output = admin.weir(&["split", "int8", "stable=90"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(err(&output), "\"int8\" was stopped; with this it is split again\n");
+}
+
+#[test]
 fn json_is_the_answer_of_the_api_unchanged() {
     let body = r#"{"name":"int8" ,  "revision":7,"more":["kept"]}"#;
     let admin = Admin::start(move |_| (200, Some("7"), body.to_owned()));
@@ -240,6 +305,7 @@ fn json_is_the_answer_of_the_api_unchanged() {
         &["undo", "int8", "--json"],
         &["stop", "int8", "--json"],
         &["key", "create", "mobile", "--role", "client", "--json"],
+        &["key", "revoke", "4fT9aZq1", "--json"],
     ] {
         let output = admin.weir(command);
         assert_eq!(output.status.code(), Some(0), "{command:?}: {}", err(&output));

@@ -75,7 +75,11 @@ async fn the_audit_log_tells_who_did_what_from_where_and_what_it_was_before() {
     );
     assert!(!audit.to_string().contains("weir_") && !audit.to_string().contains(ADMIN_KEY));
 
-    // In pages, without gap or repeat.
+    // In pages, without gap or repeat. That the log was read is the newest entry now.
+    let audit = gateway.get("/audit").await;
+    let entries = audit["items"].as_array().unwrap();
+    let read = &entries[0];
+    assert_eq!((&read["action"], &read["actor"]), (&json!("audit.read"), &json!("first-admin")));
     let mut ids = Vec::new();
     let mut cursor = String::new();
     loop {

@@ -54,8 +54,12 @@ async fn share_of_canary(client: &Client, users: u32) -> f64 {
     f64::from(canary) / f64::from(users)
 }
 
+/// Changes that the audit log tells of.
 async fn entries(gateway: &Gateway) -> usize {
-    gateway.get("/audit?limit=1000").await["items"].as_array().unwrap().len()
+    let audit = gateway.get("/audit?limit=1000").await;
+    let entries = audit["items"].as_array().unwrap();
+    // That the log itself is read is not what these tests count.
+    entries.iter().filter(|entry| !entry["action"].as_str().unwrap().ends_with(".read")).count()
 }
 
 #[tokio::test]

@@ -626,6 +626,15 @@ async fn what_the_file_owns_is_changed_in_the_file_but_stops_at_once() {
     for user in 0..20 {
         assert_eq!(answer_for(&gateway.client(), &format!("user-{user}")).await, "stable");
     }
+    // What the file says, and nothing else, can be taken up again.
+    assert_eq!(error(&undo(&api, json!({"to": 1})).await), refused);
+    let put = gateway.set_weights("int8", json!({"canary": 50})).await;
+    assert_eq!(error(&put), refused);
+    let undone = undo(&api, json!({})).await;
+    let (status, now) = (undone.status.as_u16(), undone.json());
+    assert_eq!((status, &now["state"], &now["revision"]), (200, &json!("running"), &json!(4)));
+    assert_eq!(now["variants"]["canary"]["share"], 0.5);
+    assert_eq!(error(&undo(&api, json!({})).await), refused, "running, it is the file's again");
 }
 
 #[tokio::test]

@@ -101,7 +101,9 @@ async fn a_frame_a_second_tells_what_every_part_does_and_what_changed() {
 #[tokio::test]
 async fn history_comes_first_and_whoever_comes_back_gets_what_it_missed() {
     let (_stable, _canary, text) = two().await;
-    let gateway = gateway(text).start().await;
+    let shadow = "[shadows.next]\nroute = \"chat\"\nbackend = \"canary\"\npercent = 100\n";
+    let gateway = gateway(format!("{text}{shadow}")).start().await;
+    // Nobody watches yet: it is counted all the same.
     requests(&gateway, 50).await;
     let mut events = watch(&gateway.api(), "").await;
     let before = events.named("frame", seconds(5)).await;
@@ -119,12 +121,14 @@ async fn history_comes_first_and_whoever_comes_back_gets_what_it_missed() {
         &data["routes"]["chat"]["p95"],
         &data["gateway"]["rejected"],
         &data["experiments"]["int8"]["variants"]["canary"]["assigned_share"],
+        &data["shadows"]["next"]["failed"],
     ] {
         assert_eq!(column.as_array().unwrap().len(), times.len());
     }
-    let rates = data["routes"]["chat"]["rate"].as_array().unwrap();
-    let sum: f64 = rates.iter().filter_map(Value::as_f64).sum();
-    assert!((45.0..55.0).contains(&sum), "{sum} of 50 requests");
+    for rates in [&data["routes"]["chat"]["rate"], &data["shadows"]["next"]["rate"]] {
+        let sum: f64 = rates.as_array().unwrap().iter().filter_map(Value::as_f64).sum();
+        assert!((45.0..55.0).contains(&sum), "{sum} of 50 requests");
+    }
     let kinds: Vec<&Value> =
         data["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
     assert!(kinds.contains(&&json!("reload")) && kinds.contains(&&json!("key")), "{kinds:?}");

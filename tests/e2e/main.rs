@@ -42,6 +42,7 @@ mod verdicts;
 mod shapes;
 mod webhook_alerts;
 mod access;
+mod roles;
 mod console;
 mod admin;
 mod live;

@@ -17,3 +17,4 @@ mod mlserver;
 mod grpc;
 mod as_written;
 mod webhooks;
+mod openapi;

@@ -1,78 +1,26 @@
 //! Who may do what on the admin listener: one table, deny by default (hardening T19, T20).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use policies::Caller;
 use policies::api_key::credential_of;
-use policies::{Caller, Permission};
 
 use super::Context;
 use super::error::{ApiError, no_such_method};
 use super::listener::Peer;
+use super::operations;
 use super::session::{self, InSession};
 use crate::clock;
 use crate::ids::RequestId;
 use crate::live::Actor;
 use crate::store::Source;
-
-/// Method, path and permission of each operation; `None` needs no credential. A path that is not
-/// here is refused, whatever the router says.
-pub const OPERATIONS: &[(&str, &str, Option<Permission>)] = &[
-    ("GET", "/livez", None),
-    ("GET", "/healthz", None),
-    ("GET", "/readyz", None),
-    ("GET", "/startupz", None),
-    ("GET", "/version", None),
-    ("GET", "/metrics", None),
-    ("GET", "/", None),
-    ("GET", "/experiments", None),
-    ("GET", "/experiments/{experiment}", None),
-    ("GET", "/requests", None),
-    ("GET", "/requests/{id}", None),
-    ("GET", "/backends", None),
-    ("GET", "/keys", None),
-    ("GET", "/audit", None),
-    ("GET", "/gateway", None),
-    ("GET", "/console/{file}", None),
-    ("POST", "/api/v1/session", None),
-    ("GET", "/api/v1/session", None),
-    ("DELETE", "/api/v1/session", Some(Permission::Read)),
-    ("GET", "/status", Some(Permission::Read)),
-    ("GET", "/api/v1/status", Some(Permission::Read)),
-    ("GET", "/api/v1/live", Some(Permission::Read)),
-    ("GET", "/api/v1/routes", Some(Permission::Read)),
-    ("GET", "/api/v1/backends", Some(Permission::Read)),
-    ("GET", "/api/v1/shadows", Some(Permission::Read)),
-    ("GET", "/api/v1/shadows/{shadow}/comparison", Some(Permission::Read)),
-    ("POST", "/api/v1/shadows/{shadow}/comparison/restart", Some(Permission::EditExperiment)),
-    ("GET", "/api/v1/shadows/{shadow}/disagreements", Some(Permission::ReadPayloads)),
-    ("GET", "/api/v1/experiments", Some(Permission::Read)),
-    ("GET", "/api/v1/experiments/{experiment}", Some(Permission::Read)),
-    ("POST", "/api/v1/experiments", Some(Permission::EditExperiment)),
-    ("PATCH", "/api/v1/experiments/{experiment}", Some(Permission::EditExperiment)),
-    ("DELETE", "/api/v1/experiments/{experiment}", Some(Permission::EditExperiment)),
-    ("GET", "/api/v1/experiments/{experiment}/export", Some(Permission::Read)),
-    ("PUT", "/api/v1/experiments/{experiment}/weights", Some(Permission::ChangeWeights)),
-    ("POST", "/api/v1/experiments/{experiment}/stop", Some(Permission::StopExperiment)),
-    ("POST", "/api/v1/experiments/{experiment}/undo", Some(Permission::UndoExperiment)),
-    ("GET", "/api/v1/experiments/{experiment}/history", Some(Permission::Read)),
-    ("GET", "/api/v1/experiments/{experiment}/assign", Some(Permission::Read)),
-    ("GET", "/api/v1/experiments/{experiment}/ramp", Some(Permission::Read)),
-    ("POST", "/api/v1/experiments/{experiment}/ramp", Some(Permission::ControlRamp)),
-    ("POST", "/api/v1/experiments/{experiment}/ramp/{hand}", Some(Permission::ControlRamp)),
-    ("GET", "/api/v1/experiments/{experiment}/results", Some(Permission::Read)),
-    ("GET", "/api/v1/requests", Some(Permission::Read)),
-    ("GET", "/api/v1/requests/{id}", Some(Permission::Read)),
-    ("GET", "/api/v1/audit", Some(Permission::ReadAudit)),
-    ("GET", "/api/v1/webhooks", Some(Permission::Read)),
-    ("POST", "/api/v1/webhooks/{name}/test", Some(Permission::TestWebhook)),
-    ("GET", "/api/v1/keys", Some(Permission::ManageKeys)),
-    ("POST", "/api/v1/keys", Some(Permission::ManageKeys)),
-    ("DELETE", "/api/v1/keys/{id}", Some(Permission::ManageKeys)),
-];
+use crate::telemetry::events;
+use crate::telemetry::logs::{self, Severity};
 
 /// Who makes a call; put into the request by [`guard`].
 #[derive(Clone, Debug)]
@@ -131,11 +79,11 @@ async fn checked(
         &Method::HEAD => Method::GET,
         other => other.clone(),
     };
-    let operation =
-        OPERATIONS.iter().find(|(m, path, _)| *m == method.as_str() && *path == matched.as_str());
-    let needs = match operation {
-        Some((_, _, None)) => return next.run(request).await,
-        Some((_, _, Some(permission))) => *permission,
+    let operation = operations::all()
+        .find(|each| each.method == method.as_str() && each.path == matched.as_str());
+    let needs = match operation.map(|operation| operation.needs) {
+        Some(None) => return next.run(request).await,
+        Some(Some(permission)) => permission,
         // What is not in the table is refused to everybody who may know that it is not there.
         None => {
             return match authenticate(context, request.headers()) {
@@ -162,8 +110,18 @@ async fn checked(
         return error.into_response();
     }
     let request_id = RequestId::new(clock::unix_nanos(), fastrand::u64(..)).to_string();
+    let (key_id, began) = (Arc::clone(&caller.key_id), clock::now());
     request.extensions_mut().insert(Who { caller, from: peer.ip().to_string(), request_id });
-    if method == Method::GET {
+    let response = run(request, next, method == Method::GET).await;
+    if logs::level() == Severity::Debug {
+        let status = response.status().as_u16();
+        events::admin_call(method.as_str(), matched.as_str(), status, &key_id, began.elapsed());
+    }
+    response
+}
+
+async fn run(request: Request, next: Next, is_read: bool) -> Response {
+    if is_read {
         return next.run(request).await;
     }
     // A change that was begun is made to its end, whether or not the caller still waits for it: one

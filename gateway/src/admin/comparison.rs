@@ -292,10 +292,12 @@ pub async fn restart(
 }
 
 /// `?cursor=&limit=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
+    /// `next` of the page before.
     cursor: Option<u64>,
+    /// At most this many: 20 if it is not said, never more than 1,000.
     limit: Option<u32>,
 }
 
@@ -344,17 +346,5 @@ pub async fn disagreements(
 }
 
 fn entry(who: &Who, action: &str, shadow: &str) -> AuditRow {
-    let actor = who.actor();
-    AuditRow {
-        at: clock::unix_micros(),
-        key_id: actor.key_id,
-        actor: actor.name,
-        from: actor.from,
-        action: action.to_owned(),
-        target: format!("shadow/{shadow}"),
-        reason: None,
-        before: Value::Null,
-        after: Value::Null,
-        request_id: actor.request_id,
-    }
+    super::audit::entry(who, action, &format!("shadow/{shadow}"), Value::Null)
 }

@@ -6,12 +6,9 @@
 
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 
-use super::Context;
 use super::error::no_such_path;
 use super::extract::Path;
 use crate::ids;
@@ -52,26 +49,13 @@ static FILES: [File; 4] = [
     built!("weir.svg", "image/svg+xml"),
 ];
 
-/// The places of the console, and its files.
-pub fn router() -> Router<Context> {
-    Router::new()
-        .route("/", get(page))
-        .route("/experiments", get(page))
-        .route("/experiments/{experiment}", get(page))
-        .route("/requests", get(page))
-        .route("/requests/{id}", get(page))
-        .route("/backends", get(page))
-        .route("/keys", get(page))
-        .route("/audit", get(page))
-        .route("/gateway", get(page))
-        .route("/console/{file}", get(file))
-}
-
-async fn page(headers: HeaderMap) -> Response {
+/// The page, whatever its place.
+pub async fn page(headers: HeaderMap) -> Response {
     answer(&PAGE, &headers)
 }
 
-async fn file(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
+/// One of its files.
+pub async fn file(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
     match FILES.iter().find(|file| file.name == name) {
         Some(file) => answer(file, &headers),
         None => no_such_path(uri).await.into_response(),

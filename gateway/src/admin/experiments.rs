@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::shown::{Experiment, shown};
@@ -15,13 +15,14 @@ use super::access::Who;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
 use super::idempotency::{Answer, Answers};
+use super::live::Named;
 use super::status::{List, merge};
 use super::{Context, to_the_end};
-use crate::change::{View, weights_json};
+use crate::change::View;
 use crate::clock;
 use crate::live::LiveExperiment;
 use crate::recorder::tally::{Tally, TallyKey};
-use crate::store::{RevisionRow, State as Running};
+use crate::store::{RevisionRow, Source, State as Running};
 
 pub mod define;
 pub mod shown;
@@ -75,17 +76,38 @@ pub async fn show(
     Ok(Answer { status: StatusCode::OK, revision, body }.into_response())
 }
 
-#[derive(Debug, Deserialize)]
+/// New weights.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SetWeights {
+pub struct SetWeights {
+    /// By variant. One that is not named keeps its weight.
     weights: Weights,
+    /// Why.
     #[serde(default)]
     reason: Option<String>,
 }
 
-/// Weights as written; a variant that is named twice is an error, not the last one's.
+/// Weights as they are sent; a variant that is named twice is an error, not the last one's.
 #[derive(Debug)]
 struct Weights(Vec<(String, Value)>);
+
+impl JsonSchema for Weights {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Weights".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "additionalProperties": { "type": "number", "minimum": 0 },
+            "minProperties": 1,
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Weights {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -114,18 +136,23 @@ impl<'de> Deserialize<'de> for Weights {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A reason, or nothing.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Because {
+pub struct Because {
+    /// Why.
     #[serde(default)]
     pub(super) reason: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What is taken back.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Undo {
+pub struct Undo {
+    /// The revision to go back to; without it the one before the newest.
     #[serde(default)]
     to: Option<u64>,
+    /// Why.
     #[serde(default)]
     reason: Option<String>,
 }
@@ -305,25 +332,63 @@ fn under_way(context: &Context, name: &str) -> Option<String> {
     ))
 }
 
-/// `?before=&limit=`.
-#[derive(Debug, Deserialize)]
+/// `?cursor=&limit=`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Page {
+    /// `next` of the page before.
     cursor: Option<String>,
+    /// At most this many: 100 if it is not said, never more than 1,000.
     limit: Option<u32>,
 }
 
-fn revision_item(row: &RevisionRow) -> Value {
-    json!({
-        "revision": row.revision,
-        "state": row.state,
-        "weights": weights_json(&row.weights),
-        "source": row.source,
-        "by": row.by,
-        "at": clock::rfc3339_micros(row.at),
-        "reason": row.reason,
-        "buckets_moved": row.buckets_moved,
-        "undoes": row.undoes,
-    })
+/// One revision.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Revision {
+    /// Its number.
+    revision: u64,
+    /// Whether the experiment decides since then.
+    state: Running,
+    /// Weights by variant, control first.
+    weights: Named<f64>,
+    /// Where it came from.
+    source: Source,
+    /// Who made it: name of a key, `file` or `ramp`.
+    by: String,
+    /// When, RFC 3339 in UTC.
+    at: String,
+    /// Why, if somebody said so.
+    reason: Option<String>,
+    /// How many of the 10,000 buckets changed hands.
+    buckets_moved: u16,
+    /// The revision it took back.
+    undoes: Option<u64>,
+    /// Whether it changed what the experiment is, and not only its weights or state.
+    redefines: bool,
+}
+
+/// Revisions of one experiment, newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct History {
+    /// Revisions.
+    revisions: Vec<Revision>,
+    /// `cursor` of the next page; null if there is none.
+    next: Option<String>,
+}
+
+fn revision_item(row: &RevisionRow) -> Revision {
+    Revision {
+        revision: row.revision,
+        state: row.state,
+        weights: row.weights.iter().cloned().collect(),
+        source: row.source,
+        by: row.by.clone(),
+        at: clock::rfc3339_micros(row.at),
+        reason: row.reason.clone(),
+        buckets_moved: row.buckets_moved,
+        undoes: row.undoes,
+        redefines: row.definition.is_some(),
+    }
 }
 
 /// `GET /experiments/{e}/history`, newest first.
@@ -331,7 +396,7 @@ pub async fn history(
     State(context): State<Context>,
     Path(name): Path<String>,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<History>, ApiError> {
     let before = match page.cursor {
         None => None,
         Some(text) => Some(
@@ -347,14 +412,36 @@ pub async fn history(
     let next = (rows.len() == limit as usize)
         .then(|| rows.last().map(|row| row.revision.to_string()))
         .flatten();
-    let revisions: Vec<Value> = rows.iter().map(revision_item).collect();
-    Ok(Json(json!({ "revisions": revisions, "next": next })))
+    Ok(Json(History { revisions: rows.iter().map(revision_item).collect(), next }))
 }
 
 /// `?unit=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct UnitQuery {
+    /// The unit: a user id, or whatever the experiment's `unit` names.
+    pub(super) unit: String,
+}
+
+/// What a unit gets.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Assigned {
+    /// The experiment.
+    experiment: String,
+    /// The unit.
     unit: String,
+    /// The variant; null if the experiment does not take the unit.
+    variant: Option<&'static str>,
+    /// Why: `split`, `static`, `holdout`, `outside`, `disabled`, …
+    reason: &'static str,
+    /// Its bucket, of 10,000.
+    bucket: Option<u16>,
+    /// Its keyed hash, 16 hex digits: what outcomes have.
+    unit_hash: String,
+    /// Revision in force.
+    revision: u64,
+    /// Backend that serves it.
+    backend: &'static str,
 }
 
 /// `GET /experiments/{e}/assign?unit=`: which variant a unit gets from the split, and why. Targets
@@ -363,7 +450,7 @@ pub async fn assign(
     State(context): State<Context>,
     Path(name): Path<String>,
     Query(query): Query<UnitQuery>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Assigned>, ApiError> {
     let snapshot = Arc::clone(&context.shared.current.load_full());
     let found = snapshot.routes.iter().find_map(|route| {
         let index = route.plans.iter().position(|plan| plan.name == name)?;
@@ -383,14 +470,14 @@ pub async fn assign(
         .filter(|_| assignment.experiment.is_some())
         .map(|id| &plan.variants[usize::from(id.0)]);
     let backend = variant.map_or(route.backend, |variant| variant.backend);
-    Ok(Json(json!({
-        "experiment": name,
-        "unit": query.unit,
-        "variant": variant.map(|variant| variant.name),
-        "reason": assignment.reason.as_str(),
-        "bucket": assignment.bucket,
-        "unit_hash": format!("{:016x}", assignment.unit_hash),
-        "revision": plan.revision,
-        "backend": snapshot.backends[backend].name,
-    })))
+    Ok(Json(Assigned {
+        experiment: name,
+        unit: query.unit,
+        variant: variant.map(|variant| variant.name),
+        reason: assignment.reason.as_str(),
+        bucket: assignment.bucket,
+        unit_hash: format!("{:016x}", assignment.unit_hash),
+        revision: plan.revision,
+        backend: snapshot.backends[backend].name,
+    }))
 }

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::Context;
 use crate::control::status_word;
@@ -17,9 +18,34 @@ use crate::telemetry::{exposition, metrics};
 const WATCHDOG_SECONDS: u64 = 5;
 
 /// `?verbose`.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, JsonSchema)]
 pub struct Verbose {
+    /// Whatever it says: each check by itself.
     verbose: Option<String>,
+}
+
+/// Which build this is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Version {
+    /// Version of the program.
+    version: &'static str,
+    /// Revision of the source it was built from; `unknown` where the build was not told.
+    revision: &'static str,
+    /// When it was built; `unknown` where the build was not told.
+    built: &'static str,
+    /// Number of the configuration in force.
+    config_revision: u64,
+    /// Start of the process, 32 hex digits.
+    boot_id: String,
+}
+
+/// Each check by itself.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Checks {
+    /// `ok` or `fail`.
+    status: &'static str,
+    /// By name: `ok`, or what is wrong.
+    checks: super::live::Named<String>,
 }
 
 fn alive(context: &Context) -> bool {
@@ -31,11 +57,12 @@ fn alive(context: &Context) -> bool {
         .all(|seen| now.saturating_sub(seen.load(Relaxed)) <= WATCHDOG_SECONDS)
 }
 
-fn answer(good: bool, query: &Verbose, checks: &serde_json::Value) -> Response {
+fn answer(good: bool, query: &Verbose, checks: &[(&str, &str)]) -> Response {
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if query.verbose.is_some() {
+        let checks = checks.iter().map(|(name, said)| ((*name).to_owned(), (*said).to_owned()));
         let word = if good { "ok" } else { "fail" };
-        return (status, Json(json!({ "status": word, "checks": checks }))).into_response();
+        return (status, Json(Checks { status: word, checks: checks.collect() })).into_response();
     }
     (status, if good { "ok\n" } else { "fail\n" }).into_response()
 }
@@ -43,34 +70,36 @@ fn answer(good: bool, query: &Verbose, checks: &serde_json::Value) -> Response {
 /// Whether the workers make progress. Never looks at store or backends.
 pub async fn livez(State(context): State<Context>, Query(query): Query<Verbose>) -> Response {
     let good = alive(&context);
-    answer(good, &query, &json!({ "workers": if good { "ok" } else { "stuck" } }))
+    answer(good, &query, &[("workers", if good { "ok" } else { "stuck" })])
 }
 
 /// Whether traffic should come here.
 pub async fn readyz(State(context): State<Context>, Query(query): Query<Verbose>) -> Response {
     let draining = context.shared.draining.load(Relaxed);
     let loaded = context.shared.current.load().generation > 0;
-    let checks = json!({
-        "config": if loaded { "ok" } else { "missing" },
-        "draining": if draining { "fail" } else { "ok" },
-        "store": if context.store.stats().up { "ok" } else { "degraded" },
-    });
+    let checks = [
+        ("config", if loaded { "ok" } else { "missing" }),
+        ("draining", if draining { "fail" } else { "ok" }),
+        ("store", if context.store.stats().up { "ok" } else { "degraded" }),
+    ];
     answer(loaded && !draining, &query, &checks)
 }
 
 /// Whether the first configuration was put in force.
 pub async fn startupz(State(context): State<Context>, Query(query): Query<Verbose>) -> Response {
     let loaded = context.shared.current.load().generation > 0;
-    answer(loaded, &query, &json!({ "config": if loaded { "ok" } else { "missing" } }))
+    answer(loaded, &query, &[("config", if loaded { "ok" } else { "missing" })])
 }
 
 /// Which build this is.
-pub async fn version(State(context): State<Context>) -> Json<serde_json::Value> {
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "config_revision": context.shared.current.load().generation,
-        "boot_id": ids::hex(&context.shared.boot),
-    }))
+pub async fn version(State(context): State<Context>) -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("WEIR_BUILD_REVISION").unwrap_or("unknown"),
+        built: option_env!("WEIR_BUILD_TIME").unwrap_or("unknown"),
+        config_revision: context.shared.current.load().generation,
+        boot_id: ids::hex(&context.shared.boot),
+    })
 }
 
 /// Prometheus and OpenMetrics text.

@@ -1,6 +1,7 @@
 //! The same answer to the same request: a client that lost an answer may ask again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -51,7 +52,37 @@ impl IntoResponse for Answer {
 #[derive(Debug, Default)]
 pub struct Answers {
     kept: Mutex<VecDeque<Kept>>,
-    turn: tokio::sync::Mutex<()>,
+    // One for each key whose call is under way.
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// Does `work`, unless a call with the same `Idempotency-Key` did it lately: then its answer.
+///
+/// # Errors
+/// Those of the work; 400 and 422 for a key that cannot be one or was used for something else.
+pub async fn once(
+    context: &super::Context,
+    who: &Who,
+    headers: &HeaderMap,
+    what: String,
+    work: impl Future<Output = Result<Answer, ApiError>>,
+) -> Result<Answer, ApiError> {
+    let key = Answers::key(who, headers)?;
+    let _turn = context.answers.turn(key.as_deref()).await;
+    if let Some(answer) = context.answers.find(key.as_deref(), &what)? {
+        return Ok(answer);
+    }
+    let answer = work.await?;
+    context.answers.keep(key, what, &answer);
+    Ok(answer)
+}
+
+impl Answer {
+    /// 200 with this body.
+    pub fn ok(body: impl serde::Serialize) -> Self {
+        let body = serde_json::to_value(body).unwrap_or_default();
+        Self { status: StatusCode::OK, revision: None, body }
+    }
 }
 
 impl Answers {
@@ -70,12 +101,22 @@ impl Answers {
     }
 
     /// Held from [`Answers::find`] to [`Answers::keep`]: a request that is repeated while it runs waits
-    /// for its answer. Changes are made one after the other anyway.
-    pub async fn turn(&self, key: Option<&str>) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        match key {
-            None => None,
-            Some(_) => Some(self.turn.lock().await),
-        }
+    /// for its answer. Whoever has another key does not: nothing may hold up the kill switch.
+    pub async fn turn(&self, key: Option<&str>) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        let key = key?;
+        let turn = {
+            let mut turns = self.turns.lock();
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            match turns.get(key).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    let turn = Arc::default();
+                    turns.insert(key.to_owned(), Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        Some(turn.lock_owned().await)
     }
 
     /// The answer that was given before.

@@ -4,69 +4,131 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use policies::{Grants, Role};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::access::Who;
+use super::audit::EVERY_HOUR;
 use super::error::ApiError;
 use super::extract::{Body, Path};
-use super::idempotency::{Answer, Answers};
-use super::status::items;
+use super::idempotency::{Answer, Answers, once};
+use super::status::List;
 use super::{Context, to_the_end};
 use crate::clock;
 use crate::store::KeyRow;
 
-#[derive(Debug, Deserialize)]
+/// A key to be made.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewKey {
+pub struct NewKey {
+    /// What to call it: 1 to 64 letters, digits, `_`, `.` or `-`.
     name: String,
+    /// What it may do: `client`, `viewer`, `experimenter`, `operator`, `auditor` or `admin`.
     role: String,
+    /// Routes it may call; without them all.
     #[serde(default)]
     routes: Option<Vec<String>>,
+    /// When it stops working, RFC 3339.
     #[serde(default)]
     expires_at: Option<String>,
+    /// The same as seconds from now.
     #[serde(default)]
     expires_in_seconds: Option<i64>,
+    /// Most requests a second.
     #[serde(default)]
     requests_per_second: Option<f64>,
+    /// Most requests at the same time.
     #[serde(default)]
     concurrent: Option<u32>,
+    /// Most tokens a minute.
     #[serde(default)]
     tokens_per_minute: Option<u64>,
+}
+
+/// A key, without its secret.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Key {
+    /// Public id; the name, for one that the file declares.
+    id: String,
+    /// Name.
+    name: String,
+    /// What it may do.
+    role: String,
+    /// Routes it may call; null for all.
+    routes: Option<Vec<String>>,
+    /// When it was made, RFC 3339 in UTC; null for one that the file declares.
+    created_at: Option<String>,
+    /// Who made it.
+    created_by: Option<String>,
+    /// When it stops working.
+    expires_at: Option<String>,
+    /// When it was revoked.
+    revoked_at: Option<String>,
+    /// Most requests a second.
+    requests_per_second: Option<f64>,
+    /// Most requests at the same time.
+    concurrent: Option<u32>,
+    /// Most tokens a minute.
+    tokens_per_minute: Option<u64>,
+    /// Whether the file declares it: then it is changed there.
+    declared: bool,
+}
+
+/// A key that was made: the only time its secret is told.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct MadeKey {
+    /// The key.
+    #[serde(flatten)]
+    key: Key,
+    /// Its secret.
+    secret: String,
 }
 
 fn time(seconds: Option<i64>) -> Option<String> {
     seconds.map(|seconds| clock::rfc3339_micros(seconds.saturating_mul(1_000_000)))
 }
 
-fn described(row: &KeyRow) -> Value {
-    json!({
-        "id": row.id,
-        "name": row.name,
-        "role": row.role,
-        "routes": row.routes,
-        "created_at": time(Some(row.created_at)),
-        "created_by": row.created_by,
-        "expires_at": time(row.expires_at),
-        "revoked_at": time(row.revoked_at),
-        "requests_per_second": row.requests_per_second,
-        "concurrent": row.concurrent,
-        "tokens_per_minute": row.tokens_per_minute,
-    })
+fn described(row: &KeyRow) -> Key {
+    Key {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        role: row.role.clone(),
+        routes: row.routes.clone(),
+        created_at: time(Some(row.created_at)),
+        created_by: Some(row.created_by.clone()),
+        expires_at: time(row.expires_at),
+        revoked_at: time(row.revoked_at),
+        requests_per_second: row.requests_per_second,
+        concurrent: row.concurrent,
+        tokens_per_minute: row.tokens_per_minute,
+        declared: false,
+    }
 }
 
 /// `GET /keys`: never a secret, never a hash.
-pub async fn list(State(context): State<Context>) -> Json<Value> {
+pub async fn list(
+    State(context): State<Context>,
+    Extension(who): Extension<Who>,
+) -> Json<List<Key>> {
+    context.reads.note(&context, &who, "keys.read", "keys", EVERY_HOUR).await;
     let keys = context.changes.keys().await;
-    let mut all: Vec<Value> = keys.iter().map(described).collect();
-    for key in &context.changes.view().plan.declared_keys {
-        all.push(json!({
-            "id": key.name, "name": key.name, "role": key.role.as_str(), "routes": key.routes,
-            "declared": true,
-        }));
-    }
-    items(all, None)
+    let view = context.changes.view();
+    let declared = view.plan.declared_keys.iter().map(|key| Key {
+        id: key.name.to_string(),
+        name: key.name.to_string(),
+        role: key.role.as_str().into(),
+        routes: key.routes.as_ref().map(|all| all.iter().map(ToString::to_string).collect()),
+        created_at: None,
+        created_by: None,
+        expires_at: None,
+        revoked_at: None,
+        requests_per_second: key.limits.requests_per_second,
+        concurrent: key.limits.concurrent,
+        tokens_per_minute: key.limits.tokens_per_minute,
+        declared: true,
+    });
+    Json(List { items: keys.iter().map(described).chain(declared).collect(), next: None })
 }
 
 /// `POST /keys`.
@@ -133,11 +195,10 @@ pub async fn create(
     let changes = Arc::clone(&context.changes);
     let (row, secret) =
         to_the_end(async move { changes.add_key(row, None, &who.actor()).await }).await??;
-    let mut body = described(&row);
-    let kept = Answer { status: StatusCode::CREATED, revision: None, body: body.clone() };
-    context.answers.keep(key, what, &kept);
-    super::status::merge(&mut body, json!({ "secret": secret }));
-    Ok(Answer { status: StatusCode::CREATED, revision: None, body })
+    let made = described(&row);
+    let created = |answer: Answer| Answer { status: StatusCode::CREATED, ..answer };
+    context.answers.keep(key, what, &created(Answer::ok(&made)));
+    Ok(created(Answer::ok(MadeKey { key: made, secret })))
 }
 
 fn expiry(asked: &NewKey) -> Result<Option<i64>, ApiError> {
@@ -171,12 +232,16 @@ pub async fn revoke(
     State(context): State<Context>,
     Path(id): Path<String>,
     Extension(who): Extension<Who>,
-) -> Result<Json<Value>, ApiError> {
+    headers: HeaderMap,
+) -> Result<Answer, ApiError> {
     let changes = Arc::clone(&context.changes);
-    let row = to_the_end(async move {
-        let may = |role, grants: &Grants| who.caller.may_grant(role, grants);
-        changes.revoke_key(&id, may, &who.actor()).await
-    })
-    .await??;
-    Ok(Json(described(&row)))
+    let (by, what) = (who.clone(), format!("revoke {id}"));
+    let work = async move {
+        let revoked = to_the_end(async move {
+            let may = |role, grants: &Grants| by.caller.may_grant(role, grants);
+            changes.revoke_key(&id, may, &by.actor()).await
+        });
+        Ok(Answer::ok(described(&revoked.await??)))
+    };
+    once(&context, &who, &headers, what, work).await
 }

@@ -18,6 +18,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Context;
@@ -35,10 +36,10 @@ mod named;
 mod second;
 mod watchers;
 
-use frame::{Copies, Frame, Written, event};
+use frame::{Frame, Written, event};
 use history::{History, KEPT};
 pub use named::Named;
-use second::Second;
+use second::{Copies, Second};
 use watchers::{NoRoom, Watchers};
 
 /// Seconds to a place of the history at most.
@@ -97,7 +98,7 @@ pub async fn keep_telling(context: &Context) {
     let mut copies = Copies::default();
     loop {
         let at_unix = next_second().await;
-        let second = Second::count(context, at_unix);
+        let second = Second::count(context, &mut copies, at_unix);
         let live = &context.live;
         let (events, told) = context.shared.news.after(live.told.load(Relaxed));
         let mut history = live.history.lock();
@@ -106,7 +107,6 @@ pub async fn keep_telling(context: &Context) {
         live.told.store(told, Relaxed);
         drop(history);
         if live.watchers.count() == 0 {
-            copies = Copies::default();
             continue;
         }
         let keys = Arc::clone(&context.shared.current.load().keys);
@@ -116,7 +116,7 @@ pub async fn keep_telling(context: &Context) {
                 !key.revoked && key.expires_at_unix.is_none_or(|end| end > at_unix)
             })
         });
-        let frame = Frame::new(context, &second, &mut copies, events);
+        let frame = Frame::new(context, &second, events);
         live.watchers.tell(&Arc::new(Written::new(frame)));
     }
 }
@@ -136,13 +136,26 @@ async fn next_second() -> i64 {
 }
 
 /// `?since=&step=&route=&experiment=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
+    /// Begins with the history from here on: a duration before now (`10m`), or a time.
     since: Option<String>,
+    /// Seconds to a place of the history, 1 to 60.
     step: Option<u32>,
+    /// Only this route, and experiments on it.
     route: Option<String>,
+    /// Only this experiment, and its route.
     experiment: Option<String>,
+}
+
+/// What one event of the stream holds: `history` first if it was asked for, then `frame`s.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "what the document says of the stream")]
+pub(super) enum OfStream {
+    History(history::Past),
+    Frame(frame::Frame),
 }
 
 /// `GET /live`.

@@ -139,9 +139,10 @@ pub async fn hand(
 }
 
 /// What comes with a hand on a ramp.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Handed {
+pub struct Handed {
+    /// Why.
     reason: Option<String>,
     /// Of a bandit with several arms: who is promoted.
     variant: Option<String>,

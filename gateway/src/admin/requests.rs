@@ -1,12 +1,15 @@
 //! Stored outcomes: found, and one of them with where its time went and why it went there.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use policies::Outcome;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Context;
+use super::access::Who;
+use super::audit::EVERY_HOUR;
 use super::error::ApiError;
 use super::extract::{Path, Query};
 use super::status::{items, merge};
@@ -25,18 +28,67 @@ const PIECES: usize = 50;
 const MOST_FEEDBACK: u32 = 100;
 
 /// Filters of `GET /requests`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
+    /// Only of this route.
     route: Option<String>,
+    /// Only of this experiment.
     experiment: Option<String>,
+    /// Only of this assigned variant.
     variant: Option<String>,
+    /// Only with this outcome, or `failed` for those that count against a variant.
     outcome: Option<String>,
+    /// Only those that took longer, such as `500ms`.
     slower: Option<String>,
+    /// Only of this unit of `experiment`.
     unit: Option<String>,
+    /// Only from here on: a duration before now (`10m`), or a time.
     since: Option<String>,
+    /// `next` of the page before.
     cursor: Option<String>,
+    /// At most this many: 100 if it is not said, never more than 1,000.
     limit: Option<u32>,
+}
+
+/// What lists and exports have in common.
+pub(super) struct Wanted {
+    pub(super) route: Option<String>,
+    pub(super) experiment: Option<String>,
+    pub(super) variant: Option<String>,
+    pub(super) slower: Option<String>,
+    pub(super) since: Option<String>,
+}
+
+impl Wanted {
+    /// As the store is asked.
+    ///
+    /// # Errors
+    /// 400 for what is not understood.
+    pub(super) fn query(self) -> Result<OutcomeQuery, ApiError> {
+        let slower = match &self.slower {
+            None => None,
+            Some(text) => Some(
+                parse_duration(text)
+                    .ok()
+                    .and_then(|slower| u64::try_from(slower.as_micros()).ok())
+                    .ok_or_else(|| bad("slower", "give a duration such as 500ms"))?,
+            ),
+        };
+        let how = "give a duration such as 10m, or a time";
+        let since = match &self.since {
+            None => None,
+            Some(text) => Some(moment(text).ok_or_else(|| bad("since", how))?),
+        };
+        Ok(OutcomeQuery {
+            route: self.route,
+            experiment: self.experiment,
+            variant: self.variant,
+            slower,
+            since,
+            ..OutcomeQuery::default()
+        })
+    }
 }
 
 fn bad(what: &str, how: &str) -> ApiError {
@@ -52,7 +104,7 @@ pub(super) fn moment(text: &str) -> Option<i64> {
 }
 
 /// The outcomes that are asked for; empty: all. `failed` are those that count against a variant.
-fn outcomes(text: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
+pub(super) fn outcomes(text: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
     let Some(text) = text else { return Ok(Vec::new()) };
     let wanted =
         |outcome: &Outcome| outcome.as_str() == text || text == "failed" && outcome.is_failure();
@@ -67,23 +119,9 @@ fn outcomes(text: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
 /// `GET /requests`, newest first.
 pub async fn list(
     State(context): State<Context>,
+    Extension(who): Extension<Who>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<Value>, ApiError> {
-    let slower = match &filter.slower {
-        None => None,
-        Some(text) => Some(
-            parse_duration(text)
-                .ok()
-                .and_then(|slower| u64::try_from(slower.as_micros()).ok())
-                .ok_or_else(|| bad("slower", "give a duration such as 500ms"))?,
-        ),
-    };
-    let since = match &filter.since {
-        None => None,
-        Some(text) => Some(
-            moment(text).ok_or_else(|| bad("since", "give a duration such as 10m, or a time"))?,
-        ),
-    };
     let before = match &filter.cursor {
         None => None,
         Some(text) => {
@@ -104,17 +142,15 @@ pub async fn list(
     };
     let outcomes = outcomes(filter.outcome.as_deref())?;
     let limit = filter.limit.unwrap_or(100).clamp(1, 1_000);
-    let query = OutcomeQuery {
+    context.reads.note(&context, &who, "requests.read", "outcomes", EVERY_HOUR).await;
+    let wanted = Wanted {
         route: filter.route,
         experiment: filter.experiment,
         variant: filter.variant,
-        outcome: None,
-        slower,
-        unit_hash,
-        since,
-        before,
-        limit,
+        slower: filter.slower,
+        since: filter.since,
     };
+    let query = OutcomeQuery { unit_hash, before, limit, ..wanted.query()? };
     if outcomes.is_empty() {
         let (found, next) = search(&context, query).await?;
         return Ok(items(found, next.map(|id| RequestId(id).to_string())));
@@ -175,8 +211,10 @@ fn merged(pages: Vec<Found>, limit: usize) -> Found {
 /// `GET /requests/{id}`.
 pub async fn show(
     State(context): State<Context>,
+    Extension(who): Extension<Who>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
+    context.reads.note(&context, &who, "requests.read", "outcomes", EVERY_HOUR).await;
     let missing = || ApiError::missing(format!("no outcome of request {id:?} is stored"));
     let bytes = RequestId::parse(&id).ok_or_else(missing)?.0;
     let found = context.store.call(move |store| store.outcome(bytes)).await?;

@@ -37,10 +37,12 @@ const ALPHA: f64 = 0.05;
 const MOST_BUCKETS: usize = 871;
 
 /// `?since=&sketch=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
+    /// Only from here on: a revision, a duration before now, or a time.
     since: Option<String>,
+    /// Adds at most so many latency buckets of each variant.
     sketch: Option<usize>,
 }
 
@@ -147,7 +149,8 @@ fn since(text: &str) -> Result<Since, ApiError> {
     }
     moment(text).map(Since::Moment).ok_or_else(|| {
         ApiError::invalid(
-            "`since` is not understood; give a revision such as 7, a duration such as 2h, or a time",
+            "`since` is not understood; give a revision such as 7, a duration such as 2h, or a time \
+             such as 2026-11-30T17:00:00Z",
         )
     })
 }
@@ -250,6 +253,7 @@ impl Look {
                 let mut verdict =
                     said::verdict(self.name(number), self.name(self.control), &against.compared);
                 if self.evidence.exposures(number) == 0 {
+                    verdict.has_nothing = true;
                     verdict.words = said::nothing_yet(self.name(number));
                 }
                 of.insert("versus_control".into(), against.json.into());

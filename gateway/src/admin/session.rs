@@ -181,9 +181,11 @@ fn check_origin(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> 
     Err(ApiError::forbidden("this call does not come from a page of this origin"))
 }
 
-#[derive(Deserialize)]
+/// Who signs in.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SignIn {
+pub(super) struct SignIn {
+    /// An admin key.
     key: String,
     /// The browser keeps no `Secure` cookie on plain loopback.
     #[serde(default)]

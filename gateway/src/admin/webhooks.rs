@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::access::Who;
 use super::error::ApiError;
 use super::extract::Path;
+use super::idempotency::{Answer, once};
 use super::status::items;
 use super::{Context, to_the_end};
 use crate::clock;
 use crate::config::plan::Webhook;
 use crate::webhooks::post::{DEAD, RESULTS};
-use crate::webhooks::{Answer, Hook, TestFault, Tested};
+use crate::webhooks::{Answer as Said, Hook, TestFault, Tested};
 
 impl From<TestFault> for ApiError {
     fn from(fault: TestFault) -> Self {
@@ -82,18 +83,25 @@ pub async fn test(
     State(context): State<Context>,
     Path(name): Path<String>,
     Extension(who): Extension<Who>,
-) -> Result<Json<Value>, ApiError> {
+    headers: HeaderMap,
+) -> Result<Answer, ApiError> {
+    let what = format!("test {name}");
+    once(&context, &who, &headers, what, tested(&context, &who, name)).await
+}
+
+async fn tested(context: &Context, who: &Who, name: String) -> Result<Answer, ApiError> {
+    let who = who.clone();
     let (webhooks, webhook) = (Arc::clone(&context.webhooks), name.clone());
     let Tested { id, answer, took } =
         to_the_end(async move { webhooks.test(&webhook, &who.actor()).await }).await??;
     let status = answer.status().map(|status| status.as_u16());
-    if !matches!(answer, Answer::Taken(_)) {
+    if !matches!(answer, Said::Taken(_)) {
         let why = answer.why();
         let message = format!("webhook {name:?} did not take the test: {why}");
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "not_delivered", message)
             .with(json!({ "id": id, "status": status, "reason": why })));
     }
-    Ok(Json(json!({
+    Ok(Answer::ok(json!({
         "webhook": name,
         "id": id,
         "event": "webhook.test",

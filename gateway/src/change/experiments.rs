@@ -97,7 +97,10 @@ impl Changes {
     ) -> Result<LiveExperiment, ChangeError> {
         let mut state = self.state.lock().await;
         self.store_stops(&mut state).await?;
-        let before = undoable(&state, experiment, seen)?;
+        let (before, owned) = undoable(&state, experiment, seen)?;
+        if owned && before.state != State::Stopped {
+            return Err(ChangeError::OwnedByFile(experiment.to_owned()));
+        }
         let target = match to {
             Some(revision) => revision,
             None => self.before_newest(experiment, &before).await?,
@@ -109,6 +112,10 @@ impl Changes {
             )));
         }
         let earlier = self.revision(experiment, target).await?;
+        // The kill switch works on what the file owns, so taking it back does too, and nothing else.
+        if owned && (earlier.state != State::Running || earlier.weights != before.weights) {
+            return Err(ChangeError::OwnedByFile(experiment.to_owned()));
+        }
         let then = self.definition_at(experiment, target).await?;
         let planned = state.plan.experiments.iter().any(|planned| *planned.name == *experiment);
         if then.as_ref() != state.ledger.definitions.get(experiment) || !planned {
@@ -247,13 +254,23 @@ pub(super) fn as_seen(
     at_revision(state, experiment, live, seen)
 }
 
-/// The same of one that may also be over: that can be undone.
-fn undoable(state: &Held, experiment: &str, seen: u64) -> Result<LiveExperiment, ChangeError> {
+/// The same of one that may also be over, which can be undone, or owned by the file: whether it is.
+fn undoable(
+    state: &Held,
+    experiment: &str,
+    seen: u64,
+) -> Result<(LiveExperiment, bool), ChangeError> {
     let defined = state.ledger.definitions.contains_key(experiment);
-    match state.ledger.live.get(experiment).filter(|_| defined) {
-        Some(live) => at_revision(state, experiment, live, seen),
-        None => at_revision(state, experiment, known(state, experiment)?, seen),
-    }
+    let live = match state.ledger.live.get(experiment).filter(|_| defined) {
+        Some(live) => live,
+        None => known(state, experiment)?,
+    };
+    Ok((unchanged(live, seen)?, is_owned_by_file(state, experiment)))
+}
+
+fn is_owned_by_file(state: &Held, experiment: &str) -> bool {
+    let mut planned = state.plan.experiments.iter();
+    planned.any(|planned| *planned.name == *experiment && planned.owner == Owner::File)
 }
 
 fn at_revision(
@@ -262,10 +279,13 @@ fn at_revision(
     live: &LiveExperiment,
     seen: u64,
 ) -> Result<LiveExperiment, ChangeError> {
-    let owner = state.plan.experiments.iter().find(|e| *e.name == *experiment).map(|e| e.owner);
-    if owner == Some(Owner::File) {
+    if is_owned_by_file(state, experiment) {
         return Err(ChangeError::OwnedByFile(experiment.to_owned()));
     }
+    unchanged(live, seen)
+}
+
+fn unchanged(live: &LiveExperiment, seen: u64) -> Result<LiveExperiment, ChangeError> {
     if live.revision != seen {
         let (current, by) = (live.revision, live.by.clone());
         return Err(ChangeError::Stale { seen, current, by });

@@ -82,6 +82,7 @@ async fn start(folder: &TempDir, fault: &Arc<Mutex<Fault>>) -> Result<Arc<Change
         news: crate::news::Board::default(),
         feedback: crate::feedback::Feedback::new(store.clone()),
         draining: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         closing_now: AtomicBool::new(false),
         in_use: crate::worker::InUse::default(),

@@ -30,6 +30,7 @@ use super::console::Console;
 use super::fault::Fault;
 use super::reading;
 
+mod pass_on;
 mod stream;
 
 pub(crate) use stream::{Opened, Stream};
@@ -152,7 +153,8 @@ impl fmt::Debug for AdminClient {
 }
 
 impl AdminClient {
-    /// The API at `url`, asked with `token`; `ca` is the authority to trust for `https`.
+    /// The API at `url`, asked with `token`; `ca` is the authority to trust for `https`. What is empty, as
+    /// from a variable that is set to nothing, is as good as not given.
     pub(crate) fn new(url: &str, token: Option<Token>, ca: Option<&Path>) -> Result<Self, Fault> {
         let wrong = |why: &str| {
             Fault::usage(
@@ -160,7 +162,12 @@ impl AdminClient {
                 format!("write --admin or WEIR_ADMIN as in {DEFAULT_URL}"),
             )
         };
-        let url = url.trim().trim_end_matches('/');
+        let url = match url.trim().trim_end_matches('/') {
+            "" => DEFAULT_URL,
+            url => url,
+        };
+        let token = token.filter(|token| !token.is_empty());
+        let ca = ca.filter(|path| !path.as_os_str().is_empty());
         let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
         let https = match uri.scheme_str() {
             Some("http") => false,
@@ -375,10 +382,8 @@ impl AdminClient {
         let message = reading::text(error, "message")
             .map_or_else(|| answer.status.to_string(), str::to_owned);
         let mut what = format!("cannot {aim}: {message}");
-        for detail in reading::list(error, "details") {
-            let said = detail.as_str().or_else(|| reading::text(detail, "message"));
-            what.push_str("\n  ");
-            what.push_str(&said.map_or_else(|| detail.to_string(), str::to_owned));
+        for more in reading::list(error, "details").iter().filter_map(|of| beyond(&message, of)) {
+            what.push_str(&format!("\n  {more}"));
         }
         let mut mend = String::new();
         if reading::text(error, "type") == Some("no_route") {
@@ -395,7 +400,11 @@ impl AdminClient {
         if let Some(id) = reading::text(error, "request_id") {
             mend.push_str(&format!("status {}, request {id}", answer.status.as_u16()));
         }
-        Fault::failed(what, mend.trim_end())
+        match answer.status {
+            // What was asked for makes no sense, now or later.
+            StatusCode::BAD_REQUEST => Fault::usage(what, mend.trim_end()),
+            _ => Fault::failed(what, mend.trim_end()),
+        }
     }
 
     fn unreachable(&self, why: &str) -> Fault {
@@ -420,6 +429,25 @@ impl AdminClient {
             format!("{} does not answer in HTTP: {error}", self.url),
             "is this the admin address, and is it http or https? see --admin and WEIR_ADMIN",
         )
+    }
+}
+
+/// What `detail` says that `message` does not.
+fn beyond(message: &str, detail: &Value) -> Option<String> {
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (reading::text(detail, "message"), detail.as_object()) {
+        (None, Some(members)) => {
+            let is_told = |value: &Value| value.as_str().is_some_and(|text| message.contains(text));
+            let rest = members.iter().filter(|(_, value)| !is_told(value));
+            let rest: Vec<String> =
+                rest.map(|(name, value)| format!("{name}: {}", plain(value))).collect();
+            (!rest.is_empty()).then(|| rest.join(", "))
+        }
+        (said, _) => {
+            let said = said.map_or_else(|| plain(detail), str::to_owned);
+            let is_told = message == said || message.contains(&format!(": {said}"));
+            (!is_told).then_some(said)
+        }
     }
 }
 
@@ -536,6 +564,18 @@ mod tests {
     #[test]
     fn a_unit_is_one_segment_whatever_is_in_it() {
         assert_eq!(escaped("a/b c&ü"), "a%2Fb%20c%26%C3%BC");
+    }
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let message = "the ramp cannot be started: variant: say which: canary, next";
+        let detail =
+            serde_json::json!({ "field": "variant", "message": "say which: canary, next" });
+        assert_eq!(beyond(message, &detail), None);
+        let until = serde_json::json!({ "until": "2026-11-30T17:35:01Z", "rollbacks": 2 });
+        let message = "it may begin again at 2026-11-30T17:35:01Z";
+        assert_eq!(beyond(message, &until).as_deref(), Some("rollbacks: 2"));
+        assert_eq!(beyond("nothing is done", &"one".into()).as_deref(), Some("one"));
     }
 
     #[test]

@@ -31,7 +31,10 @@ pub(crate) fn assign(
 
 fn sentence(answer: &Value, unit: &str) -> String {
     let get = |key| reading::text(answer, key);
-    let unit = get("unit").unwrap_or(unit);
+    let unit = match get("unit").unwrap_or(unit) {
+        "" => "a request without a unit",
+        unit => unit,
+    };
     let mut text = match get("variant") {
         Some(variant) => format!("{unit} gets {variant}"),
         None => format!("{unit} gets no variant"),

@@ -80,6 +80,8 @@ pub(crate) struct Console {
     is_interactive: bool,
     /// Whether nobody reads stdout any more.
     is_gone: bool,
+    /// Why stdout did not take what was printed, if somebody should have read it.
+    unwritten: Option<io::Error>,
     /// Lines of the picture that stands at the end of stdout.
     picture: usize,
 }
@@ -109,6 +111,7 @@ impl Console {
             err_is_terminal,
             is_interactive: out_is_terminal && io::stdin().is_terminal() && !is_dumb,
             is_gone: false,
+            unwritten: None,
             picture: 0,
         }
     }
@@ -126,6 +129,7 @@ impl Console {
             err_is_terminal: false,
             is_interactive: false,
             is_gone: false,
+            unwritten: None,
             picture: 0,
         }
     }
@@ -168,7 +172,20 @@ impl Console {
     /// Prints to stdout, with an end of line if `text` has none.
     pub(crate) fn print(&mut self, text: &str) {
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        self.is_gone |= !put(&mut self.out, &format!("{text}{end}"));
+        if let Err(error) = write(&mut self.out, &format!("{text}{end}")) {
+            self.is_gone = true;
+            // That nobody reads any more (`weir history | head`) is no error of ours.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.unwritten = Some(error);
+            }
+        }
+    }
+
+    /// The fault of a result that could not be written, such as on a full disk.
+    pub(crate) fn written(&mut self) -> Result<(), Fault> {
+        let Some(error) = self.unwritten.take() else { return Ok(()) };
+        let mend = "what was asked for is done; only its answer is lost, or a part of it";
+        Err(Fault::failed(format!("cannot write the answer: {error}"), mend))
     }
 
     /// Prints a document of the API as it came.
@@ -286,10 +303,14 @@ impl Drop for Console {
     }
 }
 
-/// Writes and flushes: whether somebody reads it. That nobody does any more (`weir history | head`) is
-/// no error of ours, and there is nobody left to tell anything else.
-fn put(to: &mut dyn Write, text: &str) -> bool {
-    to.write_all(text.as_bytes()).and_then(|()| to.flush()).is_ok()
+/// Writes and flushes.
+fn write(to: &mut dyn Write, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes()).and_then(|()| to.flush())
+}
+
+/// The same, of what is no result: if it cannot be told, there is nobody to tell that.
+fn put(to: &mut dyn Write, text: &str) {
+    let _ = write(to, text);
 }
 
 /// Control characters other than those that give a document its shape.

@@ -144,7 +144,7 @@ fn problems(client: &AdminClient, answer: &super::admin_client::Answer, aim: &st
     if answer.status != StatusCode::BAD_REQUEST || lines.is_empty() {
         return client.refused(answer, aim);
     }
-    Fault::failed(format!("cannot {aim}:\n{}", lines.join("\n")), "nothing was changed")
+    Fault::usage(format!("cannot {aim}:\n{}", lines.join("\n")), "nothing was changed")
 }
 
 fn end(

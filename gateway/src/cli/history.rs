@@ -47,7 +47,8 @@ fn screen(history: &Value, now: Timestamp, console: &Console) -> Vec<String> {
         ("weights", Lean::Left),
         ("moved", Lean::Right),
         ("reason", Lean::Left),
-    ]);
+    ])
+    .sparing(&[2, 4, 6, 3]);
     for each in revisions {
         let at = reading::time(each, "at");
         let weights = match reading::text(each, "state") {

@@ -103,7 +103,8 @@ fn screen(keys: &[Value], now: Timestamp, console: &Console) -> Vec<String> {
         ("made", Lean::Left),
         ("expires", Lean::Left),
         ("routes", Lean::Left),
-    ]);
+    ])
+    .sparing(&[4, 6]);
     for key in keys {
         let expires = reading::time(key, "expires_at");
         let revoked = key.get("revoked").and_then(Value::as_bool) == Some(true)
@@ -129,7 +130,12 @@ fn screen(keys: &[Value], now: Timestamp, console: &Console) -> Vec<String> {
 }
 
 /// Makes a key useless.
-pub(crate) fn revoke(client: &AdminClient, id: &str, console: &mut Console) -> Result<(), Fault> {
+pub(crate) fn revoke(
+    client: &AdminClient,
+    id: &str,
+    json: bool,
+    console: &mut Console,
+) -> Result<(), Fault> {
     // Whoever pastes the key itself means its id.
     let id = policies::api_key::parse_id(id).unwrap_or(id);
     let path = format!("/keys/{}", escaped(id));
@@ -142,6 +148,10 @@ pub(crate) fn revoke(client: &AdminClient, id: &str, console: &mut Console) -> R
     }
     if !answer.status.is_success() {
         return Err(client.refused(&answer, &format!("revoke key {id}")));
+    }
+    if json {
+        console.json(&answer.body);
+        return Ok(());
     }
     console.print(&format!("key {id} is revoked"));
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use http::Method;
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -136,7 +136,16 @@ pub(crate) fn status(
     let answer = client.ask_anyway(Call::get(&path), console)?;
     if !answer.status.is_success() {
         let aim = format!("read the ramp of \"{name}\"");
-        return Err(split::refused(client, &answer, name, &aim, console));
+        let fault = split::refused(client, &answer, name, &aim, console);
+        // There is an experiment of this name, but no ramp.
+        let is_none = answer.status == StatusCode::NOT_FOUND && fault.what.starts_with("cannot ");
+        return Err(match is_none {
+            true => Fault::failed(
+                format!("experiment \"{name}\" has no ramp"),
+                format!("`weir ramp start {name}` starts one"),
+            ),
+            false => fault,
+        });
     }
     if json {
         console.json(&answer.body);

@@ -65,7 +65,10 @@ fn screen(results: &Value, now: Timestamp, bar: Bar, width: usize, paint: Paint)
     text.push('\n');
     let variants = reading::variants(results);
     let others = || variants.iter().filter(|(name, _)| *name != control);
-    for (name, variant) in others() {
+    // Those that something is known of come first.
+    let has_nothing = |variant: &Value| reading::whole(variant, "exposures") == Some(0);
+    let (silent, seen): (Vec<_>, Vec<_>) = others().partition(|(_, variant)| has_nothing(variant));
+    for (name, variant) in seen.into_iter().chain(silent) {
         let said = reading::text(variant, "words")
             .map_or_else(|| format!("nothing is known of {name} yet"), |said| said.to_owned());
         let tone = tone_of(reading::text(variant, "verdict"));
@@ -192,7 +195,8 @@ fn numbers(variants: &[(&str, &Value)], is_wide: bool) -> Table {
         ("tokens in", Lean::Right),
         ("out", Lean::Right),
     ];
-    let mut table = Table::new(if is_wide { &columns } else { &columns[..9] });
+    let mut table =
+        Table::new(if is_wide { &columns } else { &columns[..9] }).sparing(&[4, 8, 5, 7, 2]);
     let count = |value: &Value, key: &str| {
         reading::whole(value, key).map_or_else(|| "–".to_owned(), words::count)
     };

@@ -102,7 +102,8 @@ fn list(client: &AdminClient, json: bool, console: &mut Console) -> Result<(), F
         ("agree", Lean::Right),
         ("pairs", Lean::Right),
         ("", Lean::Left),
-    ]);
+    ])
+    .sparing(&[9, 7, 1, 6, 2]);
     let none = Value::Null;
     for shadow in shadows {
         let text = |key| Cell::from(reading::text(shadow, key).unwrap_or("–"));

@@ -199,7 +199,12 @@ pub(crate) fn set(
     if !answer.status.is_success() {
         return Err(refused(client, &answer, name, &aim, console));
     }
-    report(&answer, json, console)
+    let was = reading::text(&before.json, "state");
+    report(&answer, json, console)?;
+    if !json && was == Some("stopped") && reading::text(&answer.json, "state") == Some("running") {
+        console.note(&format!("\"{name}\" was stopped; with this it is split again"));
+    }
+    Ok(())
 }
 
 /// The revision that a change starts from.

@@ -208,7 +208,8 @@ fn routes(status: &Value) -> Option<(&'static str, Table)> {
     let mut table = table(
         &[("route", Lean::Left), ("matches", Lean::Left), ("backend", Lean::Left)],
         &[&RATES[..], &[("experiments", Lean::Left)]].concat(),
-    );
+    )
+    .sparing(&[5, 7, 1, 2]);
     for route in routes {
         let [rate, errors, p50, p95, p99] = rates(route);
         let experiments = Cell::from(reading::texts(route, "experiments").join(", "));
@@ -238,7 +239,8 @@ fn experiments(status: &Value) -> Option<(&'static str, Table)> {
             ("requests", Lean::Right),
         ],
         &RATES,
-    );
+    )
+    .sparing(&[2, 7, 9, 4]);
     for experiment in experiments {
         // Named once, in the first of its rows.
         let mut title = reading::text(experiment, "name").unwrap_or("?").to_owned();

@@ -6,6 +6,9 @@ use super::words::{clean, cut};
 /// Blank columns between two columns of a table.
 const GUTTER: usize = 2;
 
+/// Columns of text that the last column has at least.
+const LEAST: usize = 8;
+
 /// To which side a column leans: text to the left, numbers to the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lean {
@@ -40,12 +43,19 @@ impl<T: AsRef<str>> From<T> for Cell {
 pub(crate) struct Table {
     columns: Vec<(&'static str, Lean)>,
     rows: Vec<Vec<Cell>>,
+    /// Places of columns that are left out where there is no room, the first of them first.
+    spare: &'static [usize],
 }
 
 impl Table {
     /// An empty table.
     pub(crate) fn new(columns: &[(&'static str, Lean)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self { columns: columns.to_vec(), rows: Vec::new(), spare: &[] }
+    }
+
+    /// The columns at these places are left out where there is no room, one by one, in this order.
+    pub(crate) fn sparing(self, spare: &'static [usize]) -> Self {
+        Self { spare, ..self }
     }
 
     /// Adds a row; cells that are missing stay blank.
@@ -55,8 +65,8 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Heading and rows, each indented by `indent`. If `width` is too small, the last column is cut;
-    /// whatever is free text belongs there.
+    /// Heading and rows, each indented by `indent`. If `width` is too small, what can be spared is left
+    /// out and the last column is cut; whatever is free text belongs there.
     pub(crate) fn lines(&self, indent: usize, width: usize, paint: Paint) -> Vec<String> {
         let mut widths: Vec<usize> =
             self.columns.iter().map(|(name, _)| name.chars().count()).collect();
@@ -65,19 +75,21 @@ impl Table {
                 *widest = (*widest).max(cell.text.chars().count());
             }
         }
-        if let Some((last, others)) = widths.split_last_mut() {
-            let before = indent + others.iter().map(|each| each + GUTTER).sum::<usize>();
-            *last = (*last).min(width.saturating_sub(before).max(8));
+        let shown = self.shown(indent, width, &widths);
+        if let Some((&last, others)) = shown.split_last() {
+            let before = indent + others.iter().map(|&at| widths[at] + GUTTER).sum::<usize>();
+            widths[last] = widths[last].min(width.saturating_sub(before).max(LEAST));
         }
         let heading: Vec<Cell> =
             self.columns.iter().map(|(name, _)| Cell::toned(name, Tone::Dim)).collect();
         let line = |row: &Vec<Cell>| {
             let mut line = " ".repeat(indent);
             let mut blanks = 0;
-            for ((cell, &width), (_, lean)) in row.iter().zip(&widths).zip(&self.columns) {
+            for &at in &shown {
+                let (cell, width, (_, lean)) = (&row[at], widths[at], self.columns[at]);
                 let text = cut(&cell.text, width);
                 let pad = width.saturating_sub(text.chars().count());
-                let (left, right) = if *lean == Lean::Right { (pad, 0) } else { (0, pad) };
+                let (left, right) = if lean == Lean::Right { (pad, 0) } else { (0, pad) };
                 blanks += left;
                 if !text.is_empty() {
                     // Blanks are written when something follows, so that no line ends in them.
@@ -89,6 +101,21 @@ impl Table {
             line.trim_end().to_owned()
         };
         std::iter::once(&heading).chain(&self.rows).map(line).collect()
+    }
+
+    /// Places of the columns that there is room for.
+    fn shown(&self, indent: usize, width: usize, widths: &[usize]) -> Vec<usize> {
+        let mut shown: Vec<usize> = (0..widths.len()).collect();
+        let mut spare = self.spare.iter();
+        loop {
+            let Some((&last, others)) = shown.split_last() else { return shown };
+            let before = indent + others.iter().map(|&at| widths[at] + GUTTER).sum::<usize>();
+            if before + widths[last].min(LEAST) <= width {
+                return shown;
+            }
+            let Some(next) = spare.next() else { return shown };
+            shown.retain(|at| at != next);
+        }
     }
 }
 
@@ -119,6 +146,15 @@ mod tests {
     #[test]
     fn the_last_column_gives_way() {
         assert_eq!(table().lines(0, 27, Paint { on: false })[1], "stable       90  a long st…");
+    }
+
+    #[test]
+    fn what_can_be_spared_is_left_out_before_a_line_is_too_long() {
+        let table = table().sparing(&[1, 0]);
+        let narrow = |width| table.lines(0, width, Paint { on: false })[1].clone();
+        assert_eq!(narrow(25), "stable       90  a long…");
+        assert_eq!(narrow(24), "stable   a long story\\u…");
+        assert_eq!(narrow(16), "a long story\\u{…");
     }
 
     #[test]

@@ -57,6 +57,7 @@ fn help_and_version_are_answers() {
         "schema",
         "key",
         "status",
+        "top",
         "split",
         "history",
         "undo",
@@ -128,6 +129,17 @@ fn a_key_in_the_wrong_place_is_not_repeated() {
     let (exit, _, err) = weir(&["status", key]);
     assert_eq!(exit, Exit::Usage);
     assert!(err.contains("weir_4fT9aZq1_***") && !err.contains("0pQ012"), "{err}");
+}
+
+#[test]
+fn what_is_missing_is_told_and_nothing_that_the_environment_may_set() {
+    let gateway = ["--admin", "http://127.0.0.1:9", "--token", "weir_x"];
+    let (exit, _, err) = weir(&[&["ramp", "start"][..], &gateway].concat());
+    assert_eq!(exit, Exit::Usage);
+    assert!(err.contains("\nUsage: weir ramp start [OPTIONS] <EXPERIMENT>\n"), "{err}");
+    let (exit, _, err) = weir(&["undo", "int8", "--to", "seven"]);
+    assert_eq!(exit, Exit::Usage);
+    assert!(err.contains("write its number, as `weir history` shows it"), "{err}");
 }
 
 #[test]

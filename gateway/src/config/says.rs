@@ -48,6 +48,12 @@ impl Says {
         &self.path
     }
 
+    /// The text of the file as JSON: variables as they are written.
+    pub fn as_json(&self) -> Value {
+        let read = toml::from_str::<toml::Value>(&self.text).ok();
+        read.and_then(|read| serde_json::to_value(read).ok()).unwrap_or_default()
+    }
+
     /// What the file itself says of an experiment.
     pub fn definition(&self, experiment: &str) -> Option<Value> {
         let plan = &self.plan;

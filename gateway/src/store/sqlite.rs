@@ -22,8 +22,9 @@ use self::outcomes::Arrival;
 use self::vocabulary::Vocabulary;
 use super::outbox::{Outbox, Tried};
 use super::{
-    Asked, AuditEntry, AuditRow, Change, FeedbackRow, FileStatement, Installation, KeyRow,
-    LayerRow, OutcomePage, OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
+    Asked, AuditEntry, AuditHead, AuditPiece, AuditRow, Change, FeedbackRow, FileStatement,
+    Installation, KeyRow, LayerRow, OutcomePage, OutcomeQuery, RampRow, RevisionRow, Store,
+    StoreError, TallyRow,
 };
 use crate::comparison::known::ComparisonRow;
 use crate::comparison::sample::{Disagreement, DisagreementRow};
@@ -303,8 +304,8 @@ impl Store for Sqlite {
         self.audited
     }
 
-    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError> {
-        self.run(|connection, _| audit::verify(connection))
+    fn check_audit(&mut self, from: AuditHead, limit: u32) -> Result<AuditPiece, StoreError> {
+        self.run(|connection, _| audit::check(connection, from, limit))
     }
 
     fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {

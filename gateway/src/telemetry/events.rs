@@ -126,6 +126,42 @@ pub fn experiment_changed(
     );
 }
 
+/// The newest entry of the audit log. At most once a minute.
+pub fn audit_head(id: u64, hash: &str) {
+    event(Severity::Info, "weir.audit.head", &[("id", json!(id)), ("hash", json!(hash))]);
+}
+
+/// Somebody called the admin API. At `debug` only.
+pub fn admin_call(method: &str, path: &str, status: u16, key_id: &str, took: std::time::Duration) {
+    event(
+        Severity::Debug,
+        "weir.admin.call",
+        &[
+            ("method", json!(method)),
+            ("path", json!(path)),
+            ("status", json!(status)),
+            ("key_id", json!(key_id)),
+            ("took_us", json!(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))),
+        ],
+    );
+}
+
+/// The level of event lines changed.
+pub fn log_level(level: &str, by: &str) {
+    // Whatever the level is: who reads the log must know why lines are missing.
+    super::logs::event_anyway(
+        Severity::Info,
+        "weir.log.level",
+        &[("level", json!(level)), ("by", json!(by))],
+    );
+}
+
+/// The gateway is taken out of service, or back.
+pub fn drained(is_draining: bool, by: &str) {
+    let name = if is_draining { "weir.drained" } else { "weir.undrained" };
+    event(Severity::Warn, name, &[("by", json!(by))]);
+}
+
 /// A ramp decided something.
 pub fn ramp_decided(
     experiment: &str,

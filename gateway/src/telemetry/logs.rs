@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, OnceLock};
 
@@ -50,8 +50,10 @@ pub fn quiet() {
 
 /// How much an event matters: `error` means somebody must act, `warn` that we coped, `info` that
 /// something asked for has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// For whoever looks for something, and turned it on.
+    Debug,
     /// Asked for, happened.
     Info,
     /// Coped.
@@ -61,8 +63,13 @@ pub enum Severity {
 }
 
 impl Severity {
-    fn as_str(self) -> &'static str {
+    /// Every one, the least first.
+    pub const ALL: [Self; 4] = [Self::Debug, Self::Info, Self::Warn, Self::Error];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
         match self {
+            Self::Debug => "debug",
             Self::Info => "info",
             Self::Warn => "warn",
             Self::Error => "error",
@@ -70,8 +77,28 @@ impl Severity {
     }
 }
 
-/// Writes one event line to standard output.
+/// The least that is written: a place in [`Severity::ALL`].
+static LEVEL: AtomicUsize = AtomicUsize::new(1);
+
+/// The least severe events that are written from here on.
+pub fn set_level(least: Severity) {
+    LEVEL.store(least as usize, Relaxed);
+}
+
+/// The least severe events that are written.
+pub fn level() -> Severity {
+    Severity::ALL[LEVEL.load(Relaxed).min(Severity::ALL.len() - 1)]
+}
+
+/// Writes one event line to standard output, if its severity is asked for.
 pub fn event(severity: Severity, name: &str, members: &[(&str, serde_json::Value)]) {
+    if severity >= level() {
+        event_anyway(severity, name, members);
+    }
+}
+
+/// The same whatever is asked for.
+pub fn event_anyway(severity: Severity, name: &str, members: &[(&str, serde_json::Value)]) {
     if QUIET.get().is_some() {
         return;
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::{JsonSchema, Schema};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -73,6 +74,27 @@ impl<'de> Deserialize<'de> for Once {
         }
         deserializer.deserialize_any(Any).map(Self)
     }
+}
+
+/// An experiment to be made.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "read member by member, and checked as the file is")]
+pub struct NewExperiment {
+    /// Its name.
+    name: String,
+    /// Why.
+    reason: Option<String>,
+    #[schemars(flatten)]
+    definition: crate::config::Definition,
+}
+
+/// Members that become others, null for those that go.
+#[derive(Debug, JsonSchema)]
+#[schemars(transform = any_member)]
+pub struct Patch {}
+
+fn any_member(schema: &mut Schema) {
+    schema.insert("additionalProperties".into(), true.into());
 }
 
 /// The members of a body, and its `reason`.

@@ -14,14 +14,13 @@ use super::named::Named;
 use super::second::{Numbers, Second, fraction, seconds, short};
 use super::{Filter, News};
 use crate::admin::Context;
-use crate::backends::ShadowResult;
 use crate::clock;
 use crate::control::status_word;
 use crate::store::State;
 
 /// One second, as it is told.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Frame {
+pub(in crate::admin) struct Frame {
     /// When the second ended, RFC 3339 in UTC.
     pub(super) at: String,
     /// The same in seconds since 1970: the `id` of the event.
@@ -155,18 +154,9 @@ pub(super) struct BackendNow {
     in_flight: u64,
 }
 
-/// What was counted of shadows when the frame before was made.
-#[derive(Debug, Default)]
-pub(super) struct Copies(HashMap<String, [u64; 3]>);
-
 impl Frame {
     /// `second`, and everything else that is told with it.
-    pub(super) fn new(
-        context: &Context,
-        second: &Second,
-        copies: &mut Copies,
-        events: Vec<Arc<News>>,
-    ) -> Self {
+    pub(super) fn new(context: &Context, second: &Second, events: Vec<Arc<News>>) -> Self {
         let shared = &context.shared;
         let rate = |count: u64| short(count as f64 * 1e6 / f64::from(second.micros));
         let counts = &second.gateway;
@@ -184,7 +174,7 @@ impl Frame {
             },
             routes: second.routes.iter().map(|of| (of.name.clone(), route(of, rate))).collect(),
             experiments: experiments(context, second, rate),
-            shadows: shadows(context, copies, rate),
+            shadows: second.shadows.iter().map(|of| (of.name.clone(), shadow(of, rate))).collect(),
             backends: backends(context),
             events,
         }
@@ -257,43 +247,13 @@ fn experiments(
     second.experiments.iter().filter_map(of).collect()
 }
 
-fn shadows(context: &Context, copies: &mut Copies, rate: impl Fn(u64) -> f64) -> Named<ShadowNow> {
-    let snapshot = context.shared.current.load();
-    let tallies = context.shared.shadow_tallies.by_variant();
-    let mut told = Vec::new();
-    let mut now = HashMap::new();
-    for (route, shadow) in
-        snapshot.routes.iter().flat_map(|r| r.shadows.iter().map(move |s| (r, s)))
-    {
-        let tally = tallies
-            .iter()
-            .find(|(key, _)| key.route == route.name && key.experiment == shadow.name)
-            .map(|(_, tally)| tally);
-        let backend = &snapshot.backends[shadow.backend];
-        let dropped = |result: ShadowResult| -> u64 {
-            backend.life.counts.iter().map(|c| c.shadows[result as usize].load(Relaxed)).sum()
-        };
-        let counted = [
-            tally.map_or(0, |tally| tally.requests()),
-            tally.map_or(0, |tally| tally.failures()),
-            dropped(ShadowResult::DroppedQueue)
-                + dropped(ShadowResult::DroppedBody)
-                + dropped(ShadowResult::DroppedPolicy),
-        ];
-        // Nothing is told of copies from before somebody watched.
-        let before = copies.0.get(shadow.name).copied().unwrap_or(counted);
-        let [ended, failed, dropped] =
-            [0, 1, 2].map(|at: usize| counted[at].saturating_sub(before[at]));
-        let shadow_now = ShadowNow {
-            rate: rate(ended),
-            failed: fraction(failed, ended),
-            dropped: rate(dropped),
-        };
-        told.push((shadow.name.to_owned(), shadow_now));
-        now.insert(shadow.name.to_owned(), counted);
+fn shadow(of: &Numbers, rate: impl Fn(u64) -> f64) -> ShadowNow {
+    let counts = &of.counts;
+    ShadowNow {
+        rate: rate(counts.requests),
+        failed: fraction(counts.failures, counts.requests),
+        dropped: rate(counts.refused),
     }
-    copies.0 = now;
-    Named(told)
 }
 
 fn backends(context: &Context) -> Named<BackendNow> {

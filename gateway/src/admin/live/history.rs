@@ -2,7 +2,7 @@
 //!
 //! A column is an array with a place for each second; all columns use the same place for the same
 //! second. Counts are kept, not rates, so that seconds add up exactly, and quantiles are kept as
-//! buckets of the sketch: 10 bytes a second for a route, 18 for a variant. With 100 routes and 50
+//! buckets of the sketch: 10 bytes a second for a route or a shadow, 18 for a variant. With 100 routes and 50
 //! experiments of 4 variants that is 4 MiB, and it never becomes more.
 
 use schemars::JsonSchema;
@@ -22,7 +22,7 @@ const NONE: u16 = u16::MAX;
 
 /// Numbers over time, of which `at_unix` says the times.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Past {
+pub(in crate::admin) struct Past {
     /// The first second that is told.
     pub(super) from_unix: i64,
     /// The last one; what comes in frames is later.
@@ -40,6 +40,8 @@ pub(super) struct Past {
     pub(super) routes: Named<RoutePast>,
     /// By experiment.
     pub(super) experiments: Named<ExperimentPast>,
+    /// By shadow.
+    pub(super) shadows: Named<ShadowPast>,
     /// What happened since `from_unix`.
     pub(super) events: Vec<std::sync::Arc<News>>,
 }
@@ -64,6 +66,15 @@ pub(super) struct RoutePast {
     pub(super) failed: Vec<Option<f64>>,
     /// 95 % of the requests of the last ten seconds took at most this long, in seconds.
     pub(super) p95: Vec<Option<f64>>,
+}
+
+/// A shadow over time.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ShadowPast {
+    /// Copies a second that ended.
+    pub(super) rate: Vec<Option<f64>>,
+    /// Of them, the part that failed.
+    pub(super) failed: Vec<Option<f64>>,
 }
 
 /// An experiment over time.
@@ -198,6 +209,7 @@ pub(super) struct History {
     next: usize,
     routes: Table,
     experiments: Vec<Kept>,
+    shadows: Table,
 }
 
 /// One experiment.
@@ -227,6 +239,7 @@ impl History {
             self.rows.pop_front();
         }
         self.routes.push(row, &second.routes, false);
+        self.shadows.push(row, &second.shadows, false);
         let mut before = std::mem::take(&mut self.experiments);
         for experiment in &second.experiments {
             let known = before.iter().position(|known| known.name == experiment.name);
@@ -279,6 +292,12 @@ impl History {
             routes: routes.map(|(name, of)| (name.clone(), route(of, &groups))).collect(),
             experiments: experiments
                 .map(|of| (of.name.clone(), experiment(&of.table, &groups)))
+                .collect(),
+            shadows: self
+                .shadows
+                .0
+                .iter()
+                .map(|(name, of)| (name.clone(), shadow(of, &groups)))
                 .collect(),
             events: Vec::new(),
         }
@@ -340,6 +359,10 @@ fn route(of: &Columns, groups: &[Group<'_>]) -> RoutePast {
         failed: failed(of, groups),
         p95: quantiles(groups, of, &of.p95),
     }
+}
+
+fn shadow(of: &Columns, groups: &[Group<'_>]) -> ShadowPast {
+    ShadowPast { rate: rate(of, groups), failed: failed(of, groups) }
 }
 
 fn experiment(table: &Table, groups: &[Group<'_>]) -> ExperimentPast {

@@ -6,6 +6,7 @@ use policies::sketch;
 
 use crate::admin::Context;
 use crate::admin::rates::{Counts, Window};
+use crate::backends::ShadowResult;
 use crate::recorder::tally::{Tally, TallyKey};
 
 /// A quantile as a bucket of the sketch: exact, and two bytes.
@@ -89,11 +90,18 @@ pub(super) struct Second {
     pub(super) routes: Vec<Numbers>,
     /// Experiments by name.
     pub(super) experiments: Vec<Experiment>,
+    /// Shadows, in the order of the file: copies that ended, and as refused those that were not sent.
+    pub(super) shadows: Vec<Numbers>,
 }
+
+/// What was counted of copies when the second before ended, by shadow. Who is gone may come back, and
+/// goes on counting then.
+#[derive(Debug, Default)]
+pub(super) struct Copies(HashMap<String, [u64; 3]>);
 
 impl Second {
     /// Counts `now` and what was there a second ago.
-    pub(super) fn count(context: &Context, at_unix: i64) -> Self {
+    pub(super) fn count(context: &Context, copies: &mut Copies, at_unix: i64) -> Self {
         let shared = &context.shared;
         let now = shared.tallies.by_variant();
         let (counts, took) = context.rates.tick(&now);
@@ -133,8 +141,42 @@ impl Second {
             gateway,
             routes: routes.map(|route| numbers(&route.name, by_route.get(&*route.name))).collect(),
             experiments: experiments.collect(),
+            shadows: shadows(context, copies),
         }
     }
+}
+
+fn shadows(context: &Context, copies: &mut Copies) -> Vec<Numbers> {
+    let snapshot = context.shared.current.load();
+    let tallies = context.shared.shadow_tallies.by_variant();
+    let mut told = Vec::new();
+    for (route, shadow) in
+        snapshot.routes.iter().flat_map(|r| r.shadows.iter().map(move |s| (r, s)))
+    {
+        let tally = tallies
+            .iter()
+            .find(|(key, _)| key.route == route.name && key.experiment == shadow.name)
+            .map(|(_, tally)| tally);
+        let backend = &snapshot.backends[shadow.backend];
+        let dropped = |result: ShadowResult| -> u64 {
+            backend.life.counts.iter().map(|of| load(&of.shadows[result as usize])).sum()
+        };
+        let counted = [
+            tally.map_or(0, |tally| tally.requests()),
+            tally.map_or(0, |tally| tally.failures()),
+            dropped(ShadowResult::DroppedQueue)
+                + dropped(ShadowResult::DroppedBody)
+                + dropped(ShadowResult::DroppedPolicy),
+        ];
+        // One that is new has counted nothing, but its backend may have dropped copies of another.
+        let before = copies.0.insert(shadow.name.to_owned(), counted);
+        let before = before.unwrap_or([0, 0, counted[2]]);
+        let [requests, failures, refused] =
+            [0, 1, 2].map(|at: usize| counted[at].saturating_sub(before[at]));
+        let counts = Counts { requests, failures, refused, ..Counts::default() };
+        told.push(Numbers { name: shadow.name.to_owned(), counts, ..Numbers::default() });
+    }
+    told
 }
 
 fn load(count: &std::sync::atomic::AtomicU64) -> u64 {

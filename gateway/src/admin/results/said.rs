@@ -11,6 +11,8 @@ pub(super) struct Verdict {
     pub(super) words: String,
     /// Further exposures until a verdict is likely.
     pub(super) needed: Option<f64>,
+    /// No request that counts went to it.
+    pub(super) has_nothing: bool,
 }
 
 /// How a metric is spoken of: what a variant does more of, if it is worse.
@@ -112,7 +114,7 @@ fn grouped(number: f64) -> String {
 /// One variant over all metrics that must hold.
 pub(super) fn verdict(variant: &str, control: &str, all: &[Compared]) -> Verdict {
     let required = || all.iter().filter(|each| each.is_required);
-    let plain = |word, words| Verdict { word, words, needed: None };
+    let plain = |word, words| Verdict { word, words, needed: None, has_nothing: false };
     if let Some(worst) = required().find(|each| each.verdict == "worse") {
         let (verb, _) = does(&worst.metric);
         let what = format!("{variant} {verb} {} than {control}", more(&worst.metric));
@@ -127,7 +129,7 @@ pub(super) fn verdict(variant: &str, control: &str, all: &[Compared]) -> Verdict
             "too early to judge {variant}, nothing shown against it{}",
             until(variant, needed)
         );
-        return Verdict { word: "too_early", words, needed };
+        return Verdict { word: "too_early", words, needed, has_nothing: false };
     }
     if required().next().is_none() {
         return plain("too_early", format!("nothing is watched of {variant}"));
@@ -150,9 +152,11 @@ pub(super) fn nothing_yet(variant: &str) -> String {
     format!("{variant} has had no traffic that counts: nothing to judge")
 }
 
-/// All variants together.
+/// All variants together: those that something is known of first.
 pub(super) fn headline(verdicts: &[Verdict], mismatch: bool) -> String {
-    let all: Vec<&str> = verdicts.iter().map(|verdict| &*verdict.words).collect();
+    let mut sorted: Vec<&Verdict> = verdicts.iter().collect();
+    sorted.sort_by_key(|verdict| verdict.has_nothing);
+    let all: Vec<&str> = sorted.iter().map(|verdict| &*verdict.words).collect();
     let said = all.join("; ");
     if mismatch {
         format!("requests do not arrive as they were dealt, so nothing here can be trusted; {said}")

@@ -11,8 +11,9 @@ use crate::recorder::row::Row;
 use crate::store::outbox::{Outbox, Tried};
 use crate::store::sqlite::Sqlite;
 use crate::store::{
-    Asked, AuditEntry, AuditRow, Change, FeedbackRow, FileStatement, Installation, KeyRow,
-    LayerRow, OutcomeQuery, RampRow, RevisionRow, Store, StoreError, TallyRow,
+    Asked, AuditEntry, AuditHead, AuditPiece, AuditRow, Change, FeedbackRow, FileStatement,
+    Installation, KeyRow, LayerRow, OutcomeQuery, RampRow, RevisionRow, Store, StoreError,
+    TallyRow,
 };
 use crate::webhooks::Event;
 use crate::webhooks::alert::Alert;
@@ -140,8 +141,8 @@ impl Store for Faulty {
     fn audit(&mut self, before: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.there()?.audit(before, limit)
     }
-    fn verify_audit(&mut self) -> Result<Result<u64, u64>, StoreError> {
-        self.there()?.verify_audit()
+    fn check_audit(&mut self, from: AuditHead, limit: u32) -> Result<AuditPiece, StoreError> {
+        self.there()?.check_audit(from, limit)
     }
     fn add_outcomes(&mut self, boot: [u8; 16], rows: &[Box<Row>]) -> Result<(), StoreError> {
         self.there()?.add_outcomes(boot, rows)

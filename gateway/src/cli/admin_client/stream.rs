@@ -48,18 +48,24 @@ impl fmt::Debug for Stream {
 impl Stream {
     /// The next piece; `None` when it is over, in order or not.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        self.piece().await.and_then(Result::ok)
+    }
+
+    /// The next piece; `None` at an end in order, an error at any other.
+    pub(super) async fn piece(&mut self) -> Option<hyper::Result<Bytes>> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Bytes>>> {
         let _ = self.connection.as_mut().poll(cx);
         loop {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => return Poll::Ready(Some(piece)),
+                    Ok(piece) => return Poll::Ready(Some(Ok(piece))),
                     Err(_trailers) => {}
                 },
-                Some(Err(_)) | None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
             }
         }
     }

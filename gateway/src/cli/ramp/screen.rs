@@ -146,6 +146,12 @@ pub(crate) fn until_next(ramp: &Value, state: &str) -> String {
     if let Some(bandit) = ramp.get("bandit").filter(|bandit| !bandit.is_null()) {
         return until_move(ramp, bandit, state);
     }
+    let stands = if state == "paused" { "; paused: the clock stands still" } else { "" };
+    format!("{}{stands}", until_enough(ramp))
+}
+
+/// What is missing of a step's least time and exposures.
+fn until_enough(ramp: &Value) -> String {
     let left = reading::whole(ramp, "seconds_left").unwrap_or(0);
     let seen = reading::whole(ramp, "exposures").unwrap_or(0);
     let needed = reading::whole(ramp, "min_exposures").unwrap_or(0);
@@ -159,8 +165,7 @@ pub(crate) fn until_next(ramp: &Value, state: &str) -> String {
     } else {
         format!(", {} of {} exposures", words::count(seen), words::count(needed))
     };
-    let stands = if state == "paused" { "; paused: the clock stands still" } else { "" };
-    format!("{time}{exposures}{stands}")
+    format!("{time}{exposures}")
 }
 
 /// A line for each guardrail, under a heading.
@@ -195,6 +200,7 @@ fn shares(bandit: &Value) -> String {
 
 /// When shares may move, and by what.
 fn until_move(ramp: &Value, bandit: &Value, state: &str) -> String {
+    let is_cold = reading::text(ramp, "phase") == Some("warm_up") && state != "paused";
     let metric = words::clean(reading::text(bandit, "metric").unwrap_or("?")).into_owned();
     let way = match reading::text(bandit, "better") {
         Some("higher") => "more",
@@ -212,6 +218,7 @@ fn until_move(ramp: &Value, bandit: &Value, state: &str) -> String {
         .filter_map(|arm| reading::text(arm, "variant"))
         .collect();
     let when = match (state, left, unseen.as_slice()) {
+        _ if is_cold => format!("warm-up, in which no times are looked at: {}", until_enough(ramp)),
         ("paused", ..) => "paused: shares stay".to_owned(),
         (_, _, [_, ..]) => format!(
             "waiting for {}: at least {} exposures and {} events of each",
@@ -421,6 +428,17 @@ less failed is better; shares may move in 1 min 1 s
 
 decisions, newest first
 "
+        );
+        let cold = |mut ramp: Value| {
+            ramp["phase"] = json!("warm_up");
+            ramp["min_exposures"] = json!(50);
+            ramp["exposures"] = json!(12);
+            ramp
+        };
+        assert_eq!(
+            until_next(&cold(ramp.clone()), "running"),
+            "less failed is better; warm-up, in which no times are looked at: at least 1 min 1 s left, \
+             12 of 50 exposures"
         );
         ramp["bandit"]["arms"][0]["is_enough"] = json!(false);
         assert_eq!(

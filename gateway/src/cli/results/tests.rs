@@ -90,3 +90,17 @@ fn every_number_is_a_row_of_the_csv() {
     }
     assert!(rows.lines().all(|line| line.split(',').count() == 9));
 }
+
+/// What is known of one comes before what is not known of another.
+#[test]
+fn who_had_no_traffic_is_spoken_of_last() {
+    let mut found = found();
+    let mut idle = variant(0, json!(null), 0.0);
+    idle["verdict"] = json!("too_early");
+    idle["words"] = json!("a has had no traffic that counts: nothing to judge");
+    found["variants"]["a"] = idle;
+    found["order"] = json!(["stable", "a", "canary"]);
+    let text = screen(&found, now(), Bar::plain(), usize::MAX, Paint { on: false });
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+    assert!(at("canary fails more often") < at("a has had no traffic"), "{text}");
+}

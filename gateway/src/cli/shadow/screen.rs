@@ -155,7 +155,8 @@ fn latency(found: &Value) -> Option<(String, Table)> {
         ("faster in", Lean::Right),
         ("pairs", Lean::Right),
         ("", Lean::Left),
-    ]);
+    ])
+    .sparing(&[5, 6, 7, 4]);
     let mut any = false;
     for (member, name) in
         [("first_byte", "first byte"), ("first_token", "first token"), ("end", "end")]

@@ -42,7 +42,8 @@ pub(super) fn screen(seen: &Seen, width: usize, paint: Paint) -> String {
         ("p95", Lean::Right),
         ("p99", Lean::Right),
         ("", Lean::Left),
-    ]);
+    ])
+    .sparing(&[1, 3, 6, 8, 5]);
     for row in rows(seen, &Page::Everything, Sort::Written, "") {
         table.row(cells(seen, &row));
     }
@@ -130,5 +131,15 @@ mod tests {
     fn a_table_reads_like_this() {
         let text = screen(&sample::seen(), usize::MAX, Paint { on: false });
         assert_eq!(text, include_str!("plain.txt").trim_end(), "{text}");
+    }
+
+    #[test]
+    fn what_matters_most_fits_a_narrow_terminal() {
+        let text = screen(&sample::seen(), 72, Paint { on: false });
+        let table: Vec<&str> = text.lines().filter(|line| line.contains("  ")).collect();
+        assert!(table.len() > 8 && table.iter().all(|line| line.chars().count() <= 72), "{text}");
+        for column in ["share", "req/s", "failed", "p95"] {
+            assert!(table[0].contains(column), "{text}");
+        }
     }
 }

@@ -56,6 +56,10 @@ impl Seen {
             ["rate", "failed", "p95", "assigned_share"].map(|key| reading::list(of, key).to_vec())
         };
         let mut all: Vec<(Whose, u64, [Vec<Value>; 4])> = Vec::new();
+        all.extend(past.get("gateway").map(|gateway| (Whose::Gateway, 0, columns(gateway))));
+        for (name, shadow) in reading::members(past, "shadows") {
+            all.push((Whose::Shadow(name.to_owned()), 0, columns(shadow)));
+        }
         for (name, route) in reading::members(past, "routes") {
             all.push((Whose::Route(name.to_owned()), 0, columns(route)));
         }
@@ -234,12 +238,19 @@ mod tests {
                 "experiments": { "int8": { "variants": { "stable": {
                     "rate": [90.0, 90.0, 2.0, 4.0], "failed": [0.0, 0.0, 0.0, 0.0],
                     "p95": [null, null, null, null], "assigned_share": [1.0, 1.0, 1.0, 1.0] } } } },
+                "gateway": { "rate": [80.0, 80.0, 80.0, 80.0], "failed": [0.0, 0.0, 0.0, 0.0],
+                    "rejected": [0.0, 0.0, 0.0, 0.0] },
+                "shadows": { "next": { "rate": [8.0, 8.0, 8.0, 8.0], "failed": [1.0, 1.0, 1.0, 1.0] } },
                 "events": [{ "at_unix": from, "experiment": "int8", "revision": 2, "by": "ada",
                     "words": "canary 5 → 10 %" }] })
         };
         seen.history(&past(101));
         seen.frame(frame(104, 2, 6.0), Vec::new());
         assert_eq!(seen.window(&stable()).unwrap().rate(), 4.0);
+        // What has no revisions has all of it.
+        assert_eq!(seen.window(&Whose::Gateway).unwrap().rate(), (4.0 * 80.0 + 6.0) / 5.0);
+        let shadow = seen.window(&Whose::Shadow("next".into())).unwrap();
+        assert_eq!((shadow.rate(), shadow.failed()), (8.0, Some(1.0)));
         // The same piece of news, told again, is one.
         seen.history(&past(101));
         assert_eq!(seen.news.len(), 1);

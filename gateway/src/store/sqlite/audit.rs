@@ -1,14 +1,15 @@
 //! The audit log: numbered without gaps, chained by hash, only ever appended to (D8).
 //!
 //! A changed, inserted or removed entry breaks the chain from there on. Entries cut off at the end
-//! do not: whoever needs proof against that keeps the newest hash somewhere else.
+//! do not: whoever needs proof against that keeps the newest hash somewhere else. What they told of is
+//! still there to be missed, though: revisions and keys.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, count, damaged, int};
 use crate::ids::hex;
-use crate::store::{AuditEntry, AuditRow};
+use crate::store::{AuditEntry, AuditHead, AuditPiece, AuditRow};
 
 /// What is hashed and stored: the entry with its number, members in this order.
 #[derive(Serialize)]
@@ -62,26 +63,49 @@ pub(super) fn list(
     Ok(entries)
 }
 
-/// Walks the chain: how many entries fit, or the number of the first that does not.
-pub(super) fn verify(connection: &Connection) -> Result<Result<u64, u64>, Fault> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, entry, hash FROM audit ORDER BY id")?;
-    let mut rows = statement.query([])?;
-    let mut previous = [0; 32];
-    let mut expected = 1;
+/// Walks the chain on from `from`.
+pub(super) fn check(
+    connection: &Connection,
+    from: AuditHead,
+    limit: u32,
+) -> Result<AuditPiece, Fault> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, entry, hash FROM audit WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut rows = statement.query(params![int(from.id), limit])?;
+    let mut piece = AuditPiece { head: from, is_last: true, ..AuditPiece::default() };
+    let mut walked = 0;
     while let Some(row) = rows.next()? {
+        walked += 1;
         let (id, text, hash) = columns(row)?;
-        let says = serde_json::from_str::<Stored>(&text).map(|stored| stored.id);
-        let fits = id == expected
-            && says.is_ok_and(|number| number == count(id))
-            && hash == link(&previous, text.as_bytes());
+        let expected = piece.head.id + 1;
+        let stored = serde_json::from_str::<Stored>(&text).ok();
+        let fits = count(id) == expected
+            && stored.as_ref().is_some_and(|stored| stored.id == expected)
+            && hash == link(&piece.head.hash, text.as_bytes());
         if !fits {
-            return Ok(Err(count(expected)));
+            piece.bad = Some(expected);
+            return Ok(piece);
         }
-        previous = hash;
-        expected += 1;
+        if let Some(Stored { row, .. }) = stored {
+            piece.tells(&row);
+        }
+        piece.head = AuditHead { id: expected, hash };
     }
-    Ok(Ok(count(expected - 1)))
+    piece.is_last = walked < limit;
+    Ok(piece)
+}
+
+impl AuditPiece {
+    fn tells(&mut self, row: &AuditRow) {
+        if let Some(experiment) = row.target.strip_prefix("experiment/")
+            && let Some(revision) = row.after.get("revision").and_then(serde_json::Value::as_u64)
+        {
+            self.revisions.push((experiment.to_owned(), revision));
+        }
+        if let Some(key) = row.target.strip_prefix("key/") {
+            self.keys.push(key.to_owned());
+        }
+    }
 }
 
 fn columns(row: &Row<'_>) -> Result<(i64, String, [u8; 32]), Fault> {

@@ -111,6 +111,7 @@ fn shared(plan: &Plan) -> Shared {
         news: crate::news::Board::default(),
         feedback: feedback(),
         draining: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         closing_now: AtomicBool::new(false),
         in_use: crate::worker::InUse::default(),

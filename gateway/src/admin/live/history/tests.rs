@@ -27,6 +27,7 @@ fn second(at_unix: i64, canary: u64) -> Second {
                 numbers("canary", canary, canary, bucket),
             ],
         }],
+        shadows: Vec::new(),
     }
 }
 

@@ -6,6 +6,9 @@ const WIDE: usize = 112;
 /// Columns of text that a picture has at least.
 const SPARK: usize = 8;
 
+/// Columns of text that a name has before there is a picture: its sign, and enough to know it by.
+const NAME: usize = 16;
+
 /// One column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
@@ -82,6 +85,8 @@ const FULLEST: &[Column] = &[
 const SOME: &[Column] =
     &[Column::Share, Column::Rate, Column::Failed, Column::P50, Column::P95, Column::P99];
 const FEW: &[Column] = &[Column::Share, Column::Rate, Column::Failed, Column::P95];
+const FEWER: &[Column] = &[Column::Share, Column::Rate, Column::Failed];
+const FEWEST: &[Column] = &[Column::Rate, Column::Failed];
 
 impl Columns {
     /// For a terminal of `width`, and names of `longest`.
@@ -90,12 +95,15 @@ impl Columns {
             140.. => (FULLEST, 2),
             WIDE..140 => (FULL, 2),
             76..WIDE => (SOME, 1),
-            _ => (FEW, 1),
+            48..76 => (FEW, 1),
+            39..48 => (FEWER, 1),
+            _ => (FEWEST, 1),
         };
         let numbers: usize = all.iter().map(|column| column.width() + gutter).sum();
         let room = width.saturating_sub(numbers);
         // A picture stands two blanks off.
-        let name = longest.clamp(8, 40).min(room.saturating_sub(SPARK + 2)).max(8);
+        let least = longest.min(NAME).min(room);
+        let name = longest.clamp(8, 40).min(room.saturating_sub(SPARK + 2)).max(least).max(8);
         let left = room.saturating_sub(name);
         let spark = if left >= SPARK + 2 { left - 2 } else { 0 };
         Self { name, all, gutter, spark: spark.min(super::super::past::PLACES) }
@@ -115,14 +123,17 @@ mod tests {
             (100, SOME, true),
             (80, SOME, true),
             (60, FEW, true),
-            (40, FEW, false),
+            (50, FEW, false),
+            (40, FEWER, false),
+            (32, FEWEST, false),
         ] {
             let columns = Columns::of(width, 24);
             assert_eq!(columns.all, all, "{width}");
+            assert!(columns.name >= NAME, "{width}: {columns:?}");
             assert_eq!(columns.spark > 0, spark, "{width}: {columns:?}");
             let numbers: usize = all.iter().map(|column| column.width() + columns.gutter).sum();
             let picture = if columns.spark > 0 { columns.spark + 2 } else { 0 };
-            assert!(columns.name + numbers + picture <= width.max(41), "{width}: {columns:?}");
+            assert!(columns.name + numbers + picture <= width, "{width}: {columns:?}");
         }
     }
 }

@@ -171,21 +171,23 @@ impl SlowTally {
         self.above.resize(marks.shifts.len(), 0);
         let mark = usize::from(marks.bucket);
         let is_above = |shift: usize| bucket > (mark + shift).min(sketch::BUCKETS - 1);
-        let step = |counted: &mut u64, yes: bool| {
-            *counted = counted.saturating_add(if yes { count } else { 0 });
-        };
-        step(&mut self.n, true);
-        step(&mut self.above_control, is_above(0));
-        for (counted, shift) in self.above.iter_mut().zip(&marks.shifts) {
-            step(counted, is_above(usize::from(*shift)));
+        let above_control = is_above(0);
+        // Shifts ascend: who is not above the mark with something forgiven is not with more, and most
+        // are not above it at all.
+        let forgiven =
+            marks.shifts.iter().take_while(|shift| is_above(usize::from(**shift))).count();
+        let step = |counted: &mut u64| *counted = counted.saturating_add(count);
+        step(&mut self.n);
+        if above_control {
+            step(&mut self.above_control);
         }
+        self.above.iter_mut().take(forgiven).for_each(step);
         let Some(group) = group else { return };
         self.groups.resize(GROUPS * width, 0);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         if let Some(counts) = self.groups.get_mut(group * width..(group + 1) * width) {
-            let shifts = marks.shifts.iter().map(|shift| is_above(usize::from(*shift)));
-            let yes = [true, is_above(0)].into_iter().chain(shifts);
-            for (counted, _) in counts.iter_mut().zip(yes).filter(|(_, yes)| *yes) {
+            let yes = 1 + usize::from(above_control) + forgiven;
+            for counted in counts.iter_mut().take(yes) {
                 *counted = counted.saturating_add(count);
             }
         }

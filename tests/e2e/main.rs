@@ -45,6 +45,8 @@ mod access;
 mod roles;
 mod console;
 mod admin;
+mod audit;
+mod service;
 mod live;
 mod top;
 mod split_keys;

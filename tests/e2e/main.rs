@@ -35,6 +35,8 @@ mod shadow;
 mod comparison;
 mod disagreements;
 mod experiments;
+mod history;
+mod stops;
 mod ramps;
 mod bandits;
 mod webhooks;

@@ -40,6 +40,12 @@ use ledger::Ledger;
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
+    /// Without this key nobody could make another.
+    #[error(
+        "key {0:?} is the last of role admin that works, and without one nobody can make another: make \
+         that first"
+    )]
+    LastAdmin(String),
     /// No such experiment, key or revision.
     #[error("{0}")]
     Missing(String),

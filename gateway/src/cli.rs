@@ -303,13 +303,14 @@ struct BanditArgs {
     decay: Option<f64>,
     /// Variant that takes part beside control; again for more [default: all]
     #[arg(long = "arm", value_name = "NAME", help_heading = "Bandit")]
+    #[arg(add = ArgValueCandidates::new(complete::judged_variants))]
     arms: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct RampPromoteArgs {
     /// Of a bandit with several variants: the one that is promoted
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::judged_variants))]
     variant: Option<String>,
     #[command(flatten)]
     of: RampArgs,
@@ -410,7 +411,7 @@ struct ResultsArgs {
     #[arg(add = ArgValueCandidates::new(complete::experiments))]
     experiment: String,
     /// Only from here on: a revision, a duration such as 2h, or a time [default: all that is known]
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", add = ArgValueCandidates::new(complete::revisions))]
     since: Option<String>,
     /// Print a row for each number, comma-separated
     #[arg(long, conflicts_with = "json")]
@@ -426,7 +427,7 @@ struct KeyCreateArgs {
     /// What to call it, in lists and logs
     name: String,
     /// What it may do: client, viewer, experimenter, operator, auditor, admin
-    #[arg(long, value_parser = role)]
+    #[arg(long, value_parser = role, add = ArgValueCandidates::new(complete::roles))]
     role: Role,
     /// Route that it may call; again for more [default: all]
     #[arg(long = "route", value_name = "ROUTE", add = ArgValueCandidates::new(complete::routes))]

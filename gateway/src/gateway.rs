@@ -79,7 +79,8 @@ impl From<ChangeError> for StartError {
             | ChangeError::Ended(_)
             | ChangeError::Problems(_)
             | ChangeError::Invalid(_)
-            | ChangeError::Forbidden(_) => Self::Other(error.to_string()),
+            | ChangeError::Forbidden(_)
+            | ChangeError::LastAdmin(_) => Self::Other(error.to_string()),
         }
     }
 }

@@ -239,15 +239,18 @@ fn what_makes_no_sense_is_wrong_usage_and_what_is_refused_has_failed() {
 #[test]
 fn an_answer_that_cannot_be_written_is_no_success() {
     let admin = Admin::start(|_| (200, Some("7"), experiment(7, 95.0).to_string()));
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["split", "int8", "--json"])
-        .env("WEIR_ADMIN", format!("http://{}", admin.address))
-        .stdout(full)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).starts_with("weir: cannot write the answer: No space left"), "{output:?}");
+    for command in [&["split", "int8", "--json"][..], &["export", "outcomes"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(command)
+            .env("WEIR_ADMIN", format!("http://{}", admin.address))
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let told = "weir: cannot write the answer: No space left";
+        assert!(err(&output).starts_with(told), "{output:?}");
+    }
 }
 
 #[test]

@@ -43,8 +43,8 @@
 //!   arrives, filed under the exposure's epoch.
 //! * Latency is judged by counts above *marks*, frozen from control while an epoch runs:
 //!   [`guardrail::marks_due`](crate::guardrail::marks_due) says which can be frozen now, and
-//!   [`Evidence::freeze`] does it, again where they are stale. Only what ends afterwards is counted. If there are replicas, all
-//!   of them must be given the same marks.
+//!   [`Evidence::freeze`] does it; later it replaces those that have become stale. Only what ends
+//!   afterwards is counted. If there are replicas, all of them must be given the same marks.
 //! * A replica sends the whole of its evidence ([`Evidence::to_bytes`]) as often as it likes;
 //!   [`Replicas`] keeps the newest of each and adds them up.
 //! * [`ramp::look`](crate::ramp::look) and [`guardrail::judge`](crate::guardrail::judge) read it.

@@ -204,6 +204,28 @@ async fn a_refused_key_says_what_is_wrong_with_it() {
     assert!(message(&answer).contains("unknown field `admin`"), "{}", answer.text());
 }
 
+/// A gateway that nobody can administer any more would need its store to be thrown away.
+#[tokio::test]
+async fn the_last_admin_key_that_works_is_not_revoked() {
+    let (_stable, _canary, split) = two().await;
+    let gateway = gateway(split).start().await;
+    let own = gateway.get("/keys").await;
+    let own = own["items"].as_array().unwrap().iter().find(|key| key["role"] == "admin").unwrap();
+    let path = format!("/api/v1/keys/{}", text(&own["id"]));
+    let brief = json!({"name": "brief", "role": "admin", "expires_in_seconds": 1});
+    let brief = Client::plain(gateway.admin).bearer(text(&key(&gateway, brief).await["secret"]));
+    until_async(seconds(5), || async { brief.get("/api/v1/status").await.status == 401 }).await;
+    let refused = gateway.api().request("DELETE", &path, "").await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["type"], "last_admin");
+    assert!(message(&refused).contains("\"first-admin\""), "{}", message(&refused));
+    let next = key(&gateway, json!({"name": "next", "role": "admin"})).await;
+    assert_eq!(gateway.api().request("DELETE", &path, "").await.status, 200);
+    assert_eq!(gateway.api().get("/api/v1/status").await.status, 401);
+    let next = Client::plain(gateway.admin).bearer(text(&next["secret"]));
+    assert_eq!(next.get("/api/v1/status").await.status, 200);
+}
+
 /// Whoever guesses learns nothing, not even which of their guesses once was a key (T14).
 #[tokio::test]
 async fn every_credential_that_does_not_work_is_refused_with_the_same_bytes() {

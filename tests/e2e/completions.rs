@@ -54,6 +54,8 @@ async fn knows_what_runs(shell: &Terminal) {
     tab(shell, "weir ramp start int8 --variant ca", "--variant canary").await;
     tab(shell, "weir split int8 can", "weir split int8 canary=").await;
     tab(shell, "weir key create mobile --route ch", "--route chat").await;
+    tab(shell, "weir key create mobile --role cl", "--role client").await;
+    tab(shell, "weir undo int8 --to ", "weir undo int8 --to 1").await;
     tab(shell, "weir ramp sta", "weir ramp sta").await;
     tab(shell, "weir hist", "weir history").await;
 }

@@ -6,12 +6,10 @@ use std::time::Instant;
 
 use routing::{Allocation, HashKey, Salt};
 use serde_json::{Value, json};
-use weir_tests::{
-    ADMIN_KEY, Answer, Backend, Client, Gateway, backend, gateway, millis, until, weir,
-};
+use weir_tests::{Answer, Backend, Client, Gateway, backend, gateway, millis, until};
 
-const PATH: &str = "/v1/chat/completions";
-const INT8: &str = "/api/v1/experiments/int8";
+pub(crate) const PATH: &str = "/v1/chat/completions";
+pub(crate) const INT8: &str = "/api/v1/experiments/int8";
 
 /// One route, split over two backends by `x-user-id`, with these weights.
 pub(crate) fn split(stable: &Backend, canary: &Backend, weights: (u32, u32)) -> String {
@@ -59,24 +57,24 @@ pub(crate) async fn answer_for(client: &Client, user: &str) -> String {
     answer.text()
 }
 
-async fn put_weights(client: &Client, if_match: &str, body: Value) -> Answer {
+pub(crate) async fn put_weights(client: &Client, if_match: &str, body: Value) -> Answer {
     client
         .request("PUT", &format!("{INT8}/weights"), body.to_string())
         .header("if-match", if_match)
         .await
 }
 
-async fn post(client: &Client, what: &str, body: Value) -> Answer {
+pub(crate) async fn post(client: &Client, what: &str, body: Value) -> Answer {
     client.post(&format!("{INT8}/{what}"), body.to_string()).await
 }
 
 /// An undo by somebody who has just looked.
-async fn undo(client: &Client, body: Value) -> Answer {
+pub(crate) async fn undo(client: &Client, body: Value) -> Answer {
     let seen = client.get(INT8).await.header("etag").unwrap().to_owned();
     client.post(&format!("{INT8}/undo"), body.to_string()).header("if-match", &seen).await
 }
 
-fn error(answer: &Answer) -> (u16, String, String) {
+pub(crate) fn error(answer: &Answer) -> (u16, String, String) {
     let error = &answer.json()["error"];
     assert!(error["request_id"].is_string() && error["details"].is_array(), "{error}");
     let text = |member: &str| error[member].as_str().unwrap().to_owned();
@@ -403,241 +401,6 @@ async fn a_request_repeated_while_it_runs_is_done_once() {
 }
 
 #[tokio::test]
-async fn history_tells_every_revision_newest_first_in_pages() {
-    let (_stable, _canary, text) = two().await;
-    let gateway = gateway(text).start().await;
-    let api = gateway.api();
-    for (seen, canary) in [(1, 20), (2, 30), (3, 40), (4, 50)] {
-        let body = json!({
-            "weights": {"canary": canary, "stable": 100 - canary},
-            "reason": format!("to {canary} %"),
-        });
-        assert_eq!(put_weights(&api, &format!("\"{seen}\""), body).await.status, 200);
-    }
-    let history = gateway.get("/experiments/int8/history").await;
-    assert_eq!(history["next"], Value::Null);
-    let rows = history["revisions"].as_array().unwrap();
-    assert_eq!(rows.len(), 5);
-    let newest = &rows[0];
-    let mut members: Vec<&str> = newest.as_object().unwrap().keys().map(String::as_str).collect();
-    members.sort_unstable();
-    for member in ["at", "buckets_moved", "by", "reason", "revision", "source", "undoes", "weights"]
-    {
-        assert!(members.contains(&member), "{member} in {members:?}");
-    }
-    assert_eq!(newest["revision"], 5);
-    assert_eq!(newest["weights"], json!({"stable": 50.0, "canary": 50.0}));
-    assert_eq!(newest["source"], "api");
-    assert_eq!(newest["by"], "first-admin");
-    assert_eq!(newest["reason"], "to 50 %");
-    assert_eq!(newest["buckets_moved"], 1000);
-    assert_eq!(newest["undoes"], Value::Null);
-    let oldest = &rows[4];
-    assert_eq!(
-        (&oldest["revision"], &oldest["source"], &oldest["by"], &oldest["reason"]),
-        (&json!(1), &json!("file"), &json!("file"), &Value::Null)
-    );
-
-    let mut paged = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = gateway.get(&format!("/experiments/int8/history?limit=2{cursor}")).await;
-        let part = page["revisions"].as_array().unwrap();
-        assert!(part.len() <= 2);
-        paged.extend(part.clone());
-        let Some(next) = page["next"].as_str() else { break };
-        cursor = format!("&cursor={next}");
-    }
-    assert_eq!(&paged, rows, "pages are the whole");
-    let missing = api.get("/api/v1/experiments/int9/history").await;
-    let said = "experiment \"int9\" does not exist";
-    assert_eq!(error(&missing), (404, "not_found".into(), said.into()));
-    let wrong = api.get(&format!("{INT8}/history?cursor=x")).await;
-    let said = "`cursor` is not one of this list's";
-    assert_eq!(error(&wrong), (400, "invalid_request".into(), said.into()));
-}
-
-#[tokio::test]
-async fn undo_goes_back_and_an_undo_of_it_forward_again() {
-    let (_stable, _canary, text) = two().await;
-    let gateway = gateway(text).start().await;
-    let api = gateway.api();
-    let canary =
-        async || gateway.get("/experiments/int8").await["variants"]["canary"]["share"].clone();
-
-    let nothing = undo(&api, json!({})).await;
-    let said = "experiment \"int8\" has only one revision; there is nothing to undo";
-    assert_eq!(error(&nothing), (404, "not_found".into(), said.into()));
-
-    let client = gateway.client();
-    let mut before = Vec::new();
-    for user in 0..150 {
-        before.push(answer_for(&client, &format!("user-{user}")).await);
-    }
-    gateway.set_weights("int8", json!({"stable": 50, "canary": 50})).await;
-    gateway.set_weights("int8", json!({"stable": 20, "canary": 80})).await;
-
-    let undone = undo(&api, json!({"reason": "too slow"})).await;
-    assert_eq!(undone.status, 200, "{}", undone.text());
-    let body = undone.json();
-    assert_eq!(
-        (&body["revision"], &body["undoes"], &body["reason"]),
-        (&json!(4), &json!(3), &json!("too slow"))
-    );
-    assert_eq!(undone.header("etag"), Some("\"4\""));
-    assert_eq!(canary().await, 0.5);
-    assert_eq!(undo(&api, json!({})).await.json()["undoes"], 4);
-    assert_eq!(canary().await, 0.8, "an undo of the undo brings back what was undone");
-    undo(&api, json!({})).await;
-    assert_eq!(canary().await, 0.5);
-
-    let first = undo(&api, json!({"to": 1})).await;
-    assert_eq!((&first.json()["revision"], &first.json()["undoes"]), (&json!(7), &json!(6)));
-    assert_eq!(canary().await, 0.1);
-    let mut after = Vec::new();
-    for user in 0..150 {
-        after.push(answer_for(&client, &format!("user-{user}")).await);
-    }
-    assert_eq!(before, after, "everybody is back where they were");
-    undo(&api, json!({})).await;
-    assert_eq!(canary().await, 0.5, "an undo --to is undone like any other");
-
-    for (to, said) in [
-        (0, "experiment \"int8\" has no revision 0 before revision 8"),
-        (8, "experiment \"int8\" has no revision 8 before revision 8"),
-        (99, "experiment \"int8\" has no revision 99 before revision 8"),
-        (u64::MAX, "experiment \"int8\" has no revision 18446744073709551615 before revision 8"),
-    ] {
-        let answer = undo(&api, json!({"to": to})).await;
-        assert_eq!(error(&answer), (404, "not_found".into(), said.into()));
-    }
-    for wrong in [json!({"to": -1}), json!({"to": "1"}), json!({"back": 1}), json!([])] {
-        assert_eq!(undo(&api, wrong.clone()).await.status, 400, "{wrong}");
-    }
-    assert_eq!(gateway.get("/experiments/int8").await["revision"], 8);
-}
-
-/// T20. What happened: an undo named no revision, so of two people who saw the same mistake the first
-/// took it back, and the second brought it back again.
-#[tokio::test]
-async fn t20_an_undo_is_made_only_by_who_has_seen_the_newest_revision() {
-    let (_stable, _canary, text) = two().await;
-    let gateway = gateway(text).start().await;
-    let api = gateway.api();
-    gateway.set_weights("int8", json!({"canary": 50})).await;
-    let path = format!("{INT8}/undo");
-    let absent = api.post(&path, "").await;
-    assert_eq!((absent.status.as_u16(), error(&absent).1), (428, "precondition_required".into()));
-    let wrong = api.post(&path, "").header("if-match", "*").await;
-    assert_eq!((wrong.status.as_u16(), error(&wrong).1), (400, "invalid_request".into()));
-    assert_eq!(gateway.get("/experiments/int8").await["revision"], 2, "nothing was changed");
-
-    let first = api.post(&path, "").header("if-match", "\"2\"").await;
-    assert_eq!((first.status.as_u16(), first.header("etag")), (200, Some("\"3\"")));
-    for body in [json!({}), json!({"to": 1})] {
-        let second = api.post(&path, body.to_string()).header("if-match", "\"2\"").await;
-        let said = "revision 2 is not in force any more: first-admin made revision 3";
-        assert_eq!(error(&second), (412, "stale_revision".into(), said.into()));
-    }
-    let shown = gateway.get("/experiments/int8").await;
-    assert_eq!(
-        (&shown["revision"], &shown["variants"]["canary"]["weight"]),
-        (&json!(3), &json!(10.0))
-    );
-
-    let admin = format!("http://{}", gateway.admin);
-    let undone = tokio::task::spawn_blocking(move || {
-        weir(&["undo", "int8", "--admin", &admin, "--token", ADMIN_KEY])
-    });
-    let undone = undone.await.unwrap();
-    assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
-    assert_eq!(gateway.get("/experiments/int8").await["revision"], 4);
-}
-
-#[tokio::test]
-async fn stop_sends_everything_to_the_routes_backend_until_somebody_sets_weights() {
-    let stable = backend().answers("stable").start().await;
-    let canary = backend().answers("canary").start().await;
-    let gateway = gateway(split(&stable, &canary, (0, 100))).start().await;
-    let (api, client) = (gateway.api(), gateway.client());
-    assert_eq!(answer_for(&client, "u").await, "canary");
-
-    let stopped = post(&api, "stop", json!({"reason": "it lies"})).await;
-    assert_eq!(stopped.status, 200, "{}", stopped.text());
-    let body = stopped.json();
-    assert_eq!(
-        (&body["state"], &body["revision"], &body["reason"], &body["stored"]),
-        (&json!("stopped"), &json!(2), &json!("it lies"), &json!(true))
-    );
-    let served = canary.calls();
-    for user in 0..50 {
-        let user = format!("user-{user}");
-        let answer = client.post(PATH, "{}").header("x-user-id", &user).await;
-        assert_eq!(answer.text(), "stable");
-        assert!(answer.header("x-weir-receipt").is_none(), "nothing was assigned");
-    }
-    assert_eq!(canary.calls(), served, "nothing reaches canary any more");
-    let again = post(&api, "stop", json!({})).await;
-    assert_eq!((again.status.as_u16(), &again.json()["revision"]), (200, &json!(2)));
-    assert_eq!(gateway.get("/experiments/int8").await["state"], "stopped");
-    let assigned = gateway.get("/experiments/int8/assign?unit=u").await;
-    assert_eq!(
-        (&assigned["variant"], &assigned["reason"], &assigned["backend"]),
-        (&Value::Null, &json!("disabled"), &json!("stable"))
-    );
-
-    let gateway = gateway.restart().await;
-    assert_eq!(answer_for(&gateway.client(), "u").await, "stable", "a restart does not start it");
-    let resumed = gateway.set_weights("int8", json!({"stable": 0, "canary": 100})).await;
-    assert_eq!(resumed.json()["state"], "running");
-    assert_eq!(answer_for(&gateway.client(), "u").await, "canary");
-    let stopped = post(&gateway.api(), "stop", json!({})).await;
-    assert_eq!(stopped.json()["state"], "stopped");
-    let undone = undo(&gateway.api(), json!({})).await;
-    assert_eq!(undone.json()["state"], "running", "a stop can be undone");
-    assert_eq!(answer_for(&gateway.client(), "u").await, "canary");
-}
-
-#[tokio::test]
-async fn what_the_file_owns_is_changed_in_the_file_but_stops_at_once() {
-    let (_stable, _canary, text) = two().await;
-    let text = text.replace("control = \"stable\"\n", "control = \"stable\"\nowner = \"file\"\n");
-    let mut gateway = gateway(text.clone()).start().await;
-    let api = gateway.api();
-    let said = "experiment \"int8\" is owned by the file (`owner = \"file\"`); \
-                change it there and reload";
-    let refused = (409, "owned_by_file".to_owned(), said.to_owned());
-    let put = gateway.set_weights("int8", json!({"canary": 50})).await;
-    assert_eq!(error(&put), refused);
-    assert_eq!(error(&undo(&api, json!({})).await), refused);
-    let shown = gateway.get("/experiments/int8").await;
-    assert_eq!((&shown["owner"], &shown["revision"]), (&json!("file"), &json!(1)));
-
-    let text = text.replace("weight = 10 ", "weight = 90 ");
-    gateway.reconfigure(&text).await.unwrap();
-    let shown = gateway.get("/experiments/int8").await;
-    assert_eq!(
-        (&shown["revision"], &shown["variants"]["canary"]["share"]),
-        (&json!(2), &json!(0.5))
-    );
-
-    let stopped = post(&api, "stop", json!({})).await;
-    assert_eq!((stopped.status.as_u16(), &stopped.json()["state"]), (200, &json!("stopped")));
-    for user in 0..20 {
-        assert_eq!(answer_for(&gateway.client(), &format!("user-{user}")).await, "stable");
-    }
-    // What the file says, and nothing else, can be taken up again.
-    assert_eq!(error(&undo(&api, json!({"to": 1})).await), refused);
-    let put = gateway.set_weights("int8", json!({"canary": 50})).await;
-    assert_eq!(error(&put), refused);
-    let undone = undo(&api, json!({})).await;
-    let (status, now) = (undone.status.as_u16(), undone.json());
-    assert_eq!((status, &now["state"], &now["revision"]), (200, &json!("running"), &json!(4)));
-    assert_eq!(now["variants"]["canary"]["share"], 0.5);
-    assert_eq!(error(&undo(&api, json!({})).await), refused, "running, it is the file's again");
-}
-
-#[tokio::test]
 async fn an_experiment_is_shown_as_promised() {
     let (_stable, _canary, text) = two().await;
     let gateway = gateway(text).start().await;
@@ -733,108 +496,6 @@ async fn a_refused_file_leaves_everything_as_it_was() {
     assert!(status["config"]["last_error"].is_string());
     assert_eq!(gateway.get("/experiments/int8").await["revision"], 2);
     answer_for(&gateway.client(), "u").await;
-}
-
-/// What happened: a stop that could not be stored was in force as a revision that the store did not
-/// know, and every later change was refused because it would have left a gap. It is stored before the
-/// next change.
-#[tokio::test]
-async fn a_stop_works_while_the_store_is_locked_and_is_stored_before_the_next_change() {
-    let stable = backend().answers("stable").start().await;
-    let canary = backend().answers("canary").start().await;
-    let gateway = gateway(split(&stable, &canary, (0, 100))).start().await;
-    let (api, client) = (gateway.api(), gateway.client());
-    assert_eq!(answer_for(&client, "u").await, "canary");
-    gateway.accounts().await;
-
-    let lock = rusqlite::Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
-    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let asked = Instant::now();
-    let stop = tokio::spawn({
-        let api = api.apart();
-        async move { post(&api, "stop", json!({"reason": "locked"})).await }
-    });
-    while answer_for(&client, "u").await == "canary" {
-        assert!(asked.elapsed() < millis(5_000), "variant traffic is 0 within 5 s (F30)");
-        tokio::time::sleep(millis(5)).await;
-    }
-    let stopped = stop.await.unwrap();
-    assert_eq!(stopped.status, 200, "{}", stopped.text());
-    assert_eq!(
-        (&stopped.json()["state"], &stopped.json()["stored"]),
-        (&json!("stopped"), &json!(false))
-    );
-    let again = post(&api, "stop", json!({})).await;
-    assert_eq!(again.json()["stored"], false, "saying it twice does not store it");
-    lock.execute_batch("ROLLBACK").unwrap();
-
-    let put = || put_weights(&api, "\"2\"", json!({"weights": {"canary": 10, "stable": 90}}));
-    let patience = Instant::now();
-    let mut changed = put().await;
-    while changed.status == 503 && patience.elapsed() < millis(15_000) {
-        tokio::time::sleep(millis(100)).await;
-        changed = put().await;
-    }
-    assert_eq!(changed.status, 200, "{}", changed.text());
-    assert_eq!(changed.json()["revision"], 3);
-    let history = gateway.get("/experiments/int8/history").await;
-    let rows: Vec<(&Value, &Value)> = history["revisions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| (&row["revision"], &row["state"]))
-        .collect();
-    assert_eq!(
-        rows,
-        [
-            (&json!(3), &json!("running")),
-            (&json!(2), &json!("stopped")),
-            (&json!(1), &json!("running"))
-        ]
-    );
-}
-
-/// What happened: a change that waited for a locked store held up the kill switch behind it, for as
-/// long as the store was patient with the lock.
-#[tokio::test]
-async fn a_stop_is_in_force_at_once_although_another_change_waits_for_the_store() {
-    let stable = backend().answers("stable").start().await;
-    let canary = backend().answers("canary").start().await;
-    let gateway = gateway(split(&stable, &canary, (0, 100))).start().await;
-    let (api, client) = (gateway.api(), gateway.client());
-    assert_eq!(answer_for(&client, "u").await, "canary");
-    gateway.accounts().await;
-
-    let lock = rusqlite::Connection::open(gateway.prepared.dir.join("weir.db")).unwrap();
-    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let put = tokio::spawn({
-        let api = api.apart();
-        async move { put_weights(&api, "\"1\"", json!({"weights": {"canary": 90}})).await }
-    });
-    tokio::time::sleep(millis(300)).await;
-    assert!(!put.is_finished(), "the lock has no effect");
-    let asked = Instant::now();
-    let stop = tokio::spawn({
-        let api = api.apart();
-        async move { post(&api, "stop", json!({})).await }
-    });
-    while answer_for(&client, "u").await == "canary" {
-        assert!(asked.elapsed() < millis(1_000), "the stop is held up");
-        tokio::time::sleep(millis(5)).await;
-    }
-    assert!(!put.is_finished(), "the change came first after all");
-    lock.execute_batch("ROLLBACK").unwrap();
-    let put = put.await.unwrap();
-    assert!([200, 503].contains(&put.status.as_u16()), "{}", put.text());
-    let stopped = stop.await.unwrap();
-    assert_eq!((stopped.status.as_u16(), &stopped.json()["state"]), (200, &json!("stopped")));
-    assert_eq!(answer_for(&client, "u").await, "stable");
-    let shown = gateway.get("/experiments/int8").await;
-    assert_eq!(shown["revision"], if put.status == 200 { 3 } else { 2 });
-    assert_eq!(shown["state"], "stopped");
-    let resumed = gateway.set_weights("int8", json!({"canary": 100, "stable": 0})).await;
-    assert_eq!(resumed.status, 200, "{}", resumed.text());
-    assert_eq!(answer_for(&client, "u").await, "canary", "the kill switch is off again");
 }
 
 /// What happened: a caller that went away while its change was being stored left it stored and not in

@@ -14,7 +14,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -27,13 +27,30 @@ use crate::{Client, millis, seconds};
 /// Where the program is.
 ///
 /// # Panics
-/// If it has not been built.
+/// If it has not been built, or not since its sources changed: cargo builds it for tests of its own
+/// package only, and a test of yesterday's program proves nothing.
 #[must_use]
 pub fn weir_program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join("weir");
-    assert!(program.exists(), "no {}: run `cargo build --bin weir`", program.display());
-    program
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let test = std::env::current_exe().unwrap();
+        let program = test.parent().and_then(Path::parent).unwrap().join("weir");
+        assert!(program.exists(), "no {}: run `cargo build --bin weir`", program.display());
+        if let Some(source) = newer_source(&program) {
+            panic!("{source} is newer than {}: run `cargo build --bin weir`", program.display());
+        }
+        program
+    };
+    PROGRAM.get_or_init(find).clone()
+}
+
+/// A source that changed after `program` was built from it, of those that cargo lists beside it.
+fn newer_source(program: &Path) -> Option<String> {
+    let changed = |path: &Path| path.metadata().and_then(|of| of.modified()).ok();
+    let built = changed(program)?;
+    let listed = std::fs::read_to_string(program.with_extension("d")).ok()?;
+    let sources = listed.split_once(": ")?.1.split_whitespace();
+    sources.filter(|source| changed(Path::new(source)) > Some(built)).map(str::to_owned).next()
 }
 
 /// Runs `weir` with these arguments to its end.

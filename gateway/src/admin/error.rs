@@ -69,6 +69,7 @@ impl From<ChangeError> for ApiError {
                     .with(json!({ "seen": seen, "current": current, "changed_by": by }))
             }
             ChangeError::Invalid(_) => Self::invalid(message),
+            ChangeError::LastAdmin(_) => Self::new(StatusCode::CONFLICT, "last_admin", message),
             ChangeError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", message),
             ChangeError::Ended(_) => Self::new(StatusCode::CONFLICT, "ended", message),
             ChangeError::Problems(problems) => {

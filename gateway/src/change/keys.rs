@@ -6,7 +6,7 @@ use policies::api_key::{self, KeyEntry};
 use policies::{Grants, KeyLimits, Role};
 use serde_json::Value;
 
-use super::{ChangeError, Changes};
+use super::{ChangeError, Changes, Held};
 use crate::clock;
 use crate::ids;
 use crate::live::Actor;
@@ -96,6 +96,9 @@ impl Changes {
             return Ok(before);
         }
         let at = clock::unix_seconds();
+        if before.role == Role::Admin.as_str() && !state.has_another_admin(id, at) {
+            return Err(ChangeError::LastAdmin(before.name));
+        }
         let after = KeyRow { revoked_at: Some(at), ..before.clone() };
         let audit = AuditRow {
             at: clock::unix_micros(),
@@ -116,6 +119,20 @@ impl Changes {
         let words = format!("key {} of role {} was revoked", after.name, after.role);
         self.shared.news.tell(News::now(Kind::Key, "key.revoke", &actor.name, words));
         Ok(after)
+    }
+}
+
+impl Held {
+    /// Whether anybody could still make keys of every role if `id` were gone.
+    fn has_another_admin(&self, id: &str, now: i64) -> bool {
+        let works = |key: &KeyRow| {
+            key.role == Role::Admin.as_str()
+                && key.id != id
+                && key.revoked_at.is_none()
+                && key.expires_at.is_none_or(|end| end > now)
+        };
+        self.keys.iter().any(works)
+            || self.plan.declared_keys.iter().any(|key| key.role == Role::Admin)
     }
 }
 

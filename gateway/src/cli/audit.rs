@@ -112,7 +112,8 @@ fn screen(entries: &[Value], now: Timestamp, console: &Console) -> Vec<String> {
         ("to", Lean::Left),
         ("what changed", Lean::Left),
         ("reason", Lean::Left),
-    ]);
+    ])
+    .sparing(&[2, 4, 0, 6]);
     for entry in entries {
         let at = reading::time(entry, "at");
         table.row([

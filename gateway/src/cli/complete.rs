@@ -5,7 +5,7 @@
 //! the gateway, if it says them soon. Otherwise there are none: somebody is typing, and an error would
 //! stand in the middle of it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -122,6 +122,11 @@ pub(crate) fn revisions() -> Vec<CompletionCandidate> {
     each.collect()
 }
 
+/// Names of roles.
+pub(crate) fn roles() -> Vec<CompletionCandidate> {
+    policies::Role::ALL.iter().filter_map(|role| candidate(role.as_str(), "")).collect()
+}
+
 /// Names of routes.
 pub(crate) fn routes() -> Vec<CompletionCandidate> {
     let known = Asked::now().and_then(|asked| asked.get("/routes")).unwrap_or_default();
@@ -182,7 +187,7 @@ impl Asked {
     fn now() -> Option<Self> {
         let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
         let words: Vec<OsString> = words.collect();
-        let matches = Cli::command().ignore_errors(true).try_get_matches_from(words.iter()).ok()?;
+        let matches = understood(&words)?;
         let words = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         Some(Self { words, matches })
     }
@@ -218,6 +223,20 @@ impl Asked {
     }
 }
 
+/// The words before the one that is written. That one may be no value yet, as nothing is no revision, and then
+/// clap reads no further: neither the environment nor defaults.
+fn understood(words: &[impl AsRef<OsStr>]) -> Option<ArgMatches> {
+    let mut before = words.split_last()?.1;
+    if let Some((last, others)) = before.split_last()
+        && last.as_ref().as_encoded_bytes().starts_with(b"-")
+    {
+        // An option whose value is written.
+        before = others;
+    }
+    let before = before.iter().map(AsRef::as_ref);
+    Cli::command().ignore_errors(true).try_get_matches_from(before).ok()
+}
+
 /// The value of an argument, wherever among the subcommands it stands.
 fn found<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
     let here = matches.try_get_one::<T>(name).ok().flatten().cloned();
@@ -239,7 +258,7 @@ mod tests {
     #[test]
     fn a_weight_that_has_begun_wants_a_number() {
         let is_in_a_weight = |words: &[&str]| {
-            let matches = understood(words);
+            let matches = understood(words).unwrap();
             let words = words.iter().map(|word| (*word).to_owned()).collect();
             Asked { words, matches }.is_in_a_weight()
         };
@@ -257,10 +276,6 @@ mod tests {
         }
     }
 
-    fn understood(words: &[&str]) -> ArgMatches {
-        Cli::command().ignore_errors(true).try_get_matches_from(words).unwrap()
-    }
-
     #[test]
     fn the_experiment_is_found_however_far_the_words_are() {
         for words in [
@@ -269,14 +284,15 @@ mod tests {
             &["weir", "ramp", "start", "int8", "--variant", ""],
             &["weir", "undo", "int8", "--to", ""],
         ] {
-            let matches = understood(words);
+            let matches = understood(words).unwrap();
             assert_eq!(
                 found::<String>(&matches, "experiment").as_deref(),
                 Some("int8"),
                 "{words:?}"
             );
+            assert!(found::<String>(&matches, "admin").is_some(), "{words:?}");
         }
-        let matches = understood(&["weir", "split", "--admin", "http://127.0.0.1:1", ""]);
+        let matches = understood(&["weir", "split", "--admin", "http://127.0.0.1:1", ""]).unwrap();
         assert_eq!(found::<String>(&matches, "admin").as_deref(), Some("http://127.0.0.1:1"));
     }
 

@@ -78,7 +78,6 @@ fn outcomes(args: OutcomesArgs) -> Result<(), Fault> {
     let format = if csv { "csv" } else { "jsonl" };
     let path = format!("/export/outcomes?format={format}{filters}");
     let mut out = std::io::stdout().lock();
-    // That nobody reads any more (`… | head`) is no error of ours.
     gateway.client()?.pass_on(&path, "export outcomes", &mut |piece| {
         out.write_all(piece).and_then(|()| out.flush())
     })

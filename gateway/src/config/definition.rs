@@ -1,7 +1,7 @@
 //! An experiment as a value of its own: what the API is told, what is stored, what is written as TOML.
 //!
 //! A definition is a JSON object with the members of `[experiments.NAME]`. [`of`] makes it of a plan,
-//! in one form for each meaning, so that two are compared by comparing them; [`toml`] writes any
+//! in one form for each meaning, so that two are compared by comparing them; [`toml()`] writes any
 //! object as the file would have it, mistakes included, so that it is read and checked by the code that
 //! reads and checks the file.
 

@@ -4,106 +4,36 @@
 //! could run a request twice without the route's leave. Another variant serves only if the
 //! experiment says so, and the record keeps assigned and served apart.
 
+mod answer;
+mod sent;
+
+pub use answer::{Answered, BackendBody};
+pub use sent::{head_for, outgoing, rewritten};
+
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, Version, header, response};
-use hyper::body::Incoming;
-use policies::peek;
+use http::{Request, response};
 use policies::retry::{Failure, may_retry};
 use policies::timeout::TimeoutKind;
 use routing::Assignment;
 use tokio::time::Sleep;
 
+use self::answer::Kind;
 use crate::backends::connect::ConnectError;
-use crate::backends::h1::{Broken, H1Body, SendError};
-use crate::backends::h1_head::RequestHead;
-use crate::backends::pool::{H2Stream, Lease};
+use crate::backends::h1::{H1Body, SendError};
+use crate::backends::pool::Lease;
 use crate::backends::{AttemptResult, Backend, Endpoint, EndpointSet, balance};
 use crate::body::{BodyFault, Outgoing};
 use crate::clock;
-use crate::config::plan::{Balance, OnFailure, Scheme};
+use crate::config::plan::{Balance, OnFailure};
 use crate::request::read_head::{Head, Payload};
 use crate::request::{Cx, Record, Rejection, trace};
 use crate::snapshot::RoutePlan;
 use crate::telemetry::counters::bump;
-
-/// A response head, and the body behind it.
-#[derive(Debug)]
-pub struct Answered {
-    /// Status and fields.
-    pub parts: response::Parts,
-    /// The body, with its connection.
-    pub body: BackendBody,
-    /// Who answered.
-    pub backend: Arc<Backend>,
-    /// Which experiment and variant, for those who may see it.
-    pub shown: Option<(usize, routing::VariantId)>,
-    /// The route's place.
-    pub idle: Duration,
-    /// Until when the whole may last.
-    pub deadline: Instant,
-}
-
-/// A response body with what brings it.
-pub struct BackendBody {
-    kind: Kind,
-    _busy: Busy,
-}
-
-enum Kind {
-    H1(H1Body),
-    H2(Incoming, #[expect(dead_code, reason = "gives its place back when dropped")] H2Stream),
-}
-
-impl std::fmt::Debug for BackendBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BackendBody")
-    }
-}
-
-impl BackendBody {
-    /// The next frame.
-    pub fn poll_frame(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Broken>>> {
-        match &mut self.kind {
-            Kind::H1(body) => body.poll_frame(cx),
-            Kind::H2(body, _) => http_body::Body::poll_frame(std::pin::Pin::new(body), cx)
-                .map_err(|_| Broken { malformed: false }),
-        }
-    }
-
-    /// Whether everything was read.
-    pub fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::H1(body) => body.is_end_stream(),
-            Kind::H2(body, _) => http_body::Body::is_end_stream(body),
-        }
-    }
-
-    /// Length, where known.
-    pub fn size_hint(&self) -> http_body::SizeHint {
-        match &self.kind {
-            Kind::H1(body) => body.size_hint(),
-            Kind::H2(body, _) => http_body::Body::size_hint(body),
-        }
-    }
-
-    /// After the last frame: the connection goes back to the pool if it can serve again.
-    pub fn release(&mut self, pool: &crate::backends::pool::Pool, now: Instant) {
-        if let Kind::H1(body) = &mut self.kind
-            && let Some(connection) = body.release(now)
-        {
-            pool.keep(connection);
-        }
-    }
-}
 
 /// A request or a tunnel in flight at an endpoint and at its backend, counted as long as this lives.
 #[derive(Debug)]
@@ -571,84 +501,6 @@ impl Sender<'_> {
             },
         )
     }
-}
-
-/// The body with the backend's own `model` in place of the client's, if there is one to replace.
-pub fn rewritten(backend: &Backend, payload: &Payload) -> Option<Outgoing> {
-    let model = backend.model?;
-    let Payload::Whole(body, peeked) = payload else { return None };
-    let (_, span) = peeked.model.as_ref()?;
-    let body = peek::rewrite_model(body, span.clone(), model);
-    Some(Outgoing::Full(Some(body.into())))
-}
-
-/// The head of a request for one endpoint over HTTP/1.1: canonical target, configured host, the
-/// backend's own credential.
-pub fn head_for<'a>(
-    head: &'a Head,
-    backend: &'a Backend,
-    endpoint: &'a Endpoint,
-    preserve_host: bool,
-) -> RequestHead<'a> {
-    RequestHead {
-        method: &head.method,
-        path: &head.path,
-        query: &head.query,
-        host: host_for(head, endpoint, preserve_host),
-        headers: &head.headers,
-        added: &head.added,
-        credential: backend.credential.as_ref(),
-        upgrade: head.upgrade,
-    }
-}
-
-fn host_for<'a>(head: &'a Head, endpoint: &'a Endpoint, preserve_host: bool) -> &'a HeaderValue {
-    match &head.authority {
-        Some(authority) if preserve_host => authority,
-        _ => &endpoint.authority,
-    }
-}
-
-/// The same over HTTP/2, with its body.
-///
-/// # Errors
-/// 400 where the target is none: together with a scheme and a host it may be too long although it was
-/// not when it came.
-pub fn outgoing(
-    cx: &Cx,
-    head: &Head,
-    backend: &Backend,
-    endpoint: &Endpoint,
-    preserve_host: bool,
-    body: Outgoing,
-) -> Result<Request<Outgoing>, Rejection> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    *request.version_mut() = Version::HTTP_2;
-    let host = host_for(head, endpoint, preserve_host).to_str().unwrap_or_default();
-    let scheme = if endpoint.scheme == Scheme::Https { "https://" } else { "http://" };
-    let target = [scheme, host, &head.path, &head.query].concat();
-    *request.uri_mut() = Uri::from_maybe_shared(Bytes::from(target))
-        .map_err(|fault| Rejection::Head(format!("the target cannot be sent on: {fault}")))?;
-    let length = http_body::Body::size_hint(request.body()).exact();
-    let headers = request.headers_mut();
-    headers.clone_from(&head.headers);
-    head.added.insert_into(headers);
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::HOST);
-    // hyper frames the body by its size hint; a POST without a body must say so itself.
-    let wants_length = length.is_some_and(|length| length > 0)
-        || matches!(head.method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
-    if let Some(length) = length
-        && wants_length
-        && let Some(value) = cx.worker.header_of_number(length)
-    {
-        headers.insert(header::CONTENT_LENGTH, value);
-    }
-    if let Some((name, value)) = &backend.credential {
-        headers.insert(name, value.clone());
-    }
-    Ok(request)
 }
 
 /// What keeps a request of this kind on one endpoint with `hash:unit`: its unit, or where it has none

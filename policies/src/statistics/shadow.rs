@@ -142,8 +142,7 @@ impl Agreed {
         (self.pairs > 0).then(|| self.agreed as f64 / self.pairs as f64)
     }
 
-    /// Wilson's 95 % interval of it: for one look. [`rate::interval`](super::rate::interval) is for
-    /// live display.
+    /// Wilson's 95 % interval of it: for one look. [`rate::interval`] is for live display.
     pub fn interval(&self) -> Interval {
         wilson(self.agreed, self.pairs, Z)
     }

@@ -35,8 +35,18 @@ impl AdminClient {
                 match piece.map_err(|_| broken("nothing came for 60 s"))? {
                     None => return Ok(()),
                     Some(Err(error)) => return Err(broken(&error.to_string())),
-                    Some(Ok(piece)) if sink(&piece).is_err() => return Ok(()),
-                    Some(Ok(_)) => {}
+                    Some(Ok(piece)) => match sink(&piece) {
+                        Ok(()) => {}
+                        // Nobody reads any more (`… | head`), which is no error of ours.
+                        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                        Err(error) => {
+                            let what = format!("cannot write the answer: {error}");
+                            return Err(Fault::failed(
+                                what,
+                                "what is written is a part, not the whole",
+                            ));
+                        }
+                    },
                 }
             }
         })

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use policies::framing::Fault;
 
 use crate::clock;
-use crate::server::h1::RequestBody;
+use crate::server::{h1, h2};
 
 /// Why a client's body did not arrive whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,10 +38,10 @@ pub enum BodyFault {
 pub enum ClientBody {
     /// There is none.
     None,
-    /// Over HTTP/1.1: ours.
-    H1(RequestBody),
-    /// Over HTTP/2: hyper's.
-    H2(Incoming),
+    /// Over HTTP/1.1.
+    H1(h1::RequestBody),
+    /// Over HTTP/2.
+    H2(h2::RequestBody),
 }
 
 impl ClientBody {
@@ -54,7 +53,7 @@ impl ClientBody {
         match self {
             Self::None => Poll::Ready(None),
             Self::H1(body) => body.poll_frame(cx),
-            Self::H2(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyFault::Broken),
+            Self::H2(body) => body.poll_frame(cx),
         }
     }
 

@@ -6,9 +6,10 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 
 use crate::body::ClientBody;
+use crate::recorder::row::Protocol;
 use crate::request::find_route::Place;
 use crate::server::conn::{Conn, Refusal};
 use crate::worker::{Taken, Worker};
@@ -58,7 +59,10 @@ pub async fn handle(cx: Cx, head: request::Parts, body: ClientBody) -> Response<
 
 /// Answers what is no request, or none in time.
 pub async fn refuse(cx: Cx, why: Refusal) -> Response<ResponseBody> {
-    let (nothing, ()) = Request::new(()).into_parts();
+    let (mut nothing, ()) = Request::new(()).into_parts();
+    if cx.conn.protocol == Protocol::Http2 {
+        nothing.version = Version::HTTP_2;
+    }
     let mut record = Record::open(&cx, &nothing, ClientBody::None);
     // Nothing is known of it.
     record.row().method.clear();

@@ -9,7 +9,7 @@
 //!
 //! * [`framing`]: where an HTTP/1.1 message begins and ends, judged on its raw
 //!   bytes before anybody repairs it.
-//! * [`frames`]: the frames of an HTTP/2 connection as they pass.
+//! * [`h2`]: HTTP/2 and its compression of fields.
 //! * [`headers`]: which header fields cross the gateway, in which direction, and which never do.
 //! * [`access`]: who a caller is and what they may do.
 //! * [`limit`]: how often, and how many at a time.
@@ -31,7 +31,7 @@
 //!   the evidence says of it. [`ramp`]: a schedule of growing shares, and what a look at it decides.
 
 pub mod framing;
-pub mod frames;
+pub mod h2;
 pub mod headers;
 pub mod access;
 pub mod limit;

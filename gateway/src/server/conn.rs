@@ -16,6 +16,19 @@ use crate::config::plan::Limits;
 use crate::recorder::row::Protocol;
 use crate::server::tunnel::Tunnel;
 
+/// What is counted of a client in so long, before it is taken for an attack: resets, streams that it
+/// broke, and frames that bring nothing forward.
+const COUNTED: Duration = Duration::from_secs(10);
+const MOST_RESETS: u32 = 100;
+const MOST_FAULTS: u32 = 32;
+const MOST_CHORES: u32 = 10_000;
+
+/// How long a client with something under way may be silent before it is asked whether it is there, and
+/// before it has left; and how often is looked.
+const ASKED_AFTER: Duration = Duration::from_secs(20);
+const GONE_AFTER: Duration = Duration::from_secs(30);
+const SWEEP: Duration = Duration::from_millis(250);
+
 /// Why a connection is ended from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kick {
@@ -71,14 +84,23 @@ pub struct Conn {
     pub kick: Cell<Option<Kick>>,
     /// When it was set.
     pub kicked_at: Cell<Option<Instant>>,
-    /// A graceful end got no answer from the client: to hyper it has left.
+    /// A graceful end got no answer from the client: it has left.
     pub cut: Cell<bool>,
     /// The connection is to end after what runs now.
     pub draining: Cell<bool>,
     /// Bytes of both sides meet here after an upgrade.
     pub upgrade: RefCell<Option<Tunnel>>,
-    /// Streams that the client reset: (count, since).
-    pub resets: Cell<(u32, Instant)>,
+    /// Bytes came since the last sweep. Kept on HTTP/2 only.
+    pub heard: Cell<bool>,
+    /// The client is to be asked whether it is there.
+    pub ask_due: Cell<bool>,
+    // When bytes came last, as of the sweep, while something is under way.
+    heard_at: Cell<Instant>,
+    // Streams that the client reset, streams that ended by its fault, and frames that brought nothing
+    // forward: (count, since).
+    resets: Cell<(u32, Instant)>,
+    faults: Cell<(u32, Instant)>,
+    chores: Cell<(u32, Instant)>,
     /// The host that the last request named, as written and in its canonical form: the next nearly
     /// always names it again.
     pub host: RefCell<Option<(Box<str>, Rc<str>)>>,
@@ -117,7 +139,12 @@ impl Conn {
             cut: Cell::new(false),
             draining: Cell::new(false),
             upgrade: RefCell::new(None),
+            heard: Cell::new(false),
+            ask_due: Cell::new(false),
+            heard_at: Cell::new(now),
             resets: Cell::new((0, now)),
+            faults: Cell::new((0, now)),
+            chores: Cell::new((0, now)),
             host: RefCell::new(None),
             streams: RefCell::default(),
             waker: RefCell::new(None),
@@ -171,19 +198,46 @@ impl Conn {
         })
     }
 
-    /// A client reset so many streams, whatever had become of them; too many in ten seconds end the
-    /// connection (T08).
-    pub fn count_resets(&self, fresh: u32, now: Instant) {
-        let (count, since) = self.resets.get();
-        let (count, since) = if now.saturating_duration_since(since) > Duration::from_secs(10) {
-            (fresh, now)
-        } else {
-            (count.saturating_add(fresh), since)
-        };
-        self.resets.set((count, since));
-        if count > 100 {
+    /// A client reset a stream, whatever had become of it; too many in ten seconds end the connection
+    /// (T08).
+    pub fn count_resets(&self, now: Instant) {
+        self.count(&self.resets, MOST_RESETS, now);
+    }
+
+    /// A stream ended because of what the client sent on it, which makes as much work (T08).
+    pub fn count_faults(&self, now: Instant) {
+        self.count(&self.faults, MOST_FAULTS, now);
+    }
+
+    /// A frame came that brings nothing forward (T09).
+    pub fn count_chores(&self, now: Instant) {
+        self.count(&self.chores, MOST_CHORES, now);
+    }
+
+    fn count(&self, counted: &Cell<(u32, Instant)>, most: u32, now: Instant) {
+        let (count, since) = counted.get();
+        let (count, since) =
+            if late(now, since, COUNTED) { (1, now) } else { (count.saturating_add(1), since) };
+        counted.set((count, since));
+        if count > most {
             self.kick(Kick::Abuse);
         }
+    }
+
+    /// Whether a client that has something under way is gone without a word: one that is silent is asked,
+    /// and one that does not answer then has left.
+    fn is_gone(&self, now: Instant) -> bool {
+        if self.protocol != Protocol::Http2 || self.heard.take() || self.busy.get() == 0 {
+            self.heard_at.set(now);
+            return false;
+        }
+        let silent = now.saturating_duration_since(self.heard_at.get());
+        // Asked once: with the first sweep that finds it so.
+        if silent > ASKED_AFTER && silent <= ASKED_AFTER + SWEEP {
+            self.ask_due.set(true);
+            self.wake();
+        }
+        silent > GONE_AFTER
     }
 
     /// Whether nothing is under way: no request, no beginning of one, and no answer that the socket
@@ -204,12 +258,12 @@ impl Conn {
                 self.wake();
             }
         }
-        let late = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        if self.blocked_since.get().is_some_and(|since| late(since, limits.write_timeout))
+        if self.blocked_since.get().is_some_and(|since| late(now, since, limits.write_timeout))
             || self.has_stuck_stream(now, limits.write_timeout)
+            || self.is_gone(now)
         {
             self.kick(Kick::Stuck);
-        } else if self.head_since.get().is_some_and(|since| late(since, limits.header_timeout)) {
+        } else if self.head_since.get().is_some_and(|since| late(now, since, limits.header_timeout)) {
             self.kick(Kick::HeaderTimeout);
         } else if self.is_quiet() {
             let limit = match self.protocol {
@@ -218,9 +272,13 @@ impl Conn {
                 Protocol::Http2 => limits.h2_idle_timeout,
                 Protocol::Http10 | Protocol::Http11 => limits.idle_timeout,
             };
-            if late(self.quiet_since.get(), limit) || self.draining.get() {
+            if late(now, self.quiet_since.get(), limit) || self.draining.get() {
                 self.kick(Kick::Idle);
             }
         }
     }
+}
+
+fn late(now: Instant, since: Instant, limit: Duration) -> bool {
+    now.saturating_duration_since(since) > limit
 }

@@ -14,18 +14,16 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::Response;
 use policies::framing::Marks;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::body::ClientBody;
 use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
 use crate::server::h1::answer::{Answer, Step};
 use crate::server::h1::wire::{Asked, Next, Wire};
-use crate::server::http::{begin, caught, closed};
+use crate::server::http::{begin, caught, closed, linger};
 use crate::server::running::{Running, Task};
 use crate::server::socket::ClientStream;
 use crate::telemetry::counters::Closed;
@@ -35,14 +33,8 @@ mod wire;
 mod head;
 mod answer;
 mod body;
-mod out;
 
 pub use body::RequestBody;
-
-/// Bytes of a refused body that are read after the answer, and for how long (T03): a close with
-/// unread bytes would reset the connection and could destroy the answer on its way.
-const LINGER_BYTES: usize = 64 << 10;
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,22 +157,4 @@ async fn handled(
         Poll::Pending
     })
     .await
-}
-
-/// Ends our side, then reads a little of what the client still sends.
-async fn linger(mut stream: ClientStream) {
-    let reading = async {
-        if stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut scrap = [0; 4096];
-        let mut total = 0;
-        while total < LINGER_BYTES {
-            match stream.read(&mut scrap).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => total += count,
-            }
-        }
-    };
-    let _ = tokio::time::timeout(LINGER, reading).await;
 }

@@ -1,100 +1,324 @@
-//! HTTP/2 with a client: hyper in the middle, our limits around it.
+//! HTTP/2 with a client: our own, on frames and fields that `policies::h2` takes apart.
+//!
+//! One task a connection, and all of its streams inside it: frames that came are taken in ([`link`]),
+//! whoever of the streams has something to do runs ([`ring`]), and what all of them have to say leaves
+//! in one write. There is no channel, no second task and no wake-up between a socket and its requests.
+//! Cancelling is dropping: when the client resets a stream or leaves, its request is dropped, and with
+//! it its connection to a backend (F10).
 
-use std::convert::Infallible;
+use std::cell::RefCell;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::Method;
+use policies::h2::Code;
 
 use crate::body::ClientBody;
-use crate::request::ResponseBody;
 use crate::server::conn::{Conn, Kick};
-use crate::server::gather::Gather;
-use crate::server::h2::streams::{Driver, Streams};
-use crate::server::h2_io::H2Io;
-use crate::server::http::{begin, caught, closed};
+use crate::server::h2::answer::{Answer, Step};
+use crate::server::h2::link::{Fresh, Link, Read};
+use crate::server::h2::ring::Ring;
+use crate::server::http::{begin, caught, closed, linger};
 use crate::server::running::{Running, Task};
 use crate::server::socket::ClientStream;
 use crate::telemetry::counters::Closed;
 use crate::worker::Worker;
 
-mod streams;
+mod link;
+mod stream;
+mod ring;
+mod answer;
+mod body;
 
-/// Calls the request path.
-#[derive(Debug)]
-struct Edge {
-    worker: Rc<Worker>,
-    conn: Rc<Conn>,
-}
+pub use body::RequestBody;
 
-impl Service<Request<Incoming>> for Edge {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Answering;
+/// Turns that a connection and its streams may take, one because of the other, before others on this
+/// thread have theirs.
+const TURNS: u8 = 8;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (head, body) = request.into_parts();
-        let task = Task::Handle(head, ClientBody::H2(body));
-        Answering(Running::begin(begin(&self.worker, &self.conn), task))
-    }
-}
-
-/// A request under way, which never fails.
-struct Answering(Running);
-
-impl Future for Answering {
-    type Output = Result<Response<ResponseBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.get_mut().0).poll(task).map(Ok)
-    }
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// As both sides agreed, or with a last word of ours that is on its way.
+    Said(bool),
+    /// The client left.
+    Left(bool),
 }
 
 /// Serves HTTP/2 until the connection ends; why it did.
 pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -> Closed {
-    let snapshot = worker.snapshot();
-    let limits = &snapshot.limits;
-    let io = Gather::new(H2Io::new(stream, Rc::clone(conn)), Rc::clone(conn));
-    let streams = Streams::default();
-    let edge = Edge { worker: Rc::clone(worker), conn: Rc::clone(conn) };
-    let mut connection = pin!(
-        http2::Builder::new(streams.clone())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.h2_streams)
-            .initial_stream_window_size(limits.h2_stream_window)
-            .initial_connection_window_size(limits.h2_connection_window)
-            .max_header_list_size(limits.h2_header_bytes)
-            .max_send_buf_size(limits.write_buffer)
-            .max_pending_accept_reset_streams(32)
-            .max_local_error_reset_streams(32)
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(io.clone()), edge)
-    );
-    let mut asked = false;
-    let mut driver = Driver::new(streams);
-    conn.set_waker(driver.waker());
-    let result = std::future::poll_fn(|cx| {
-        let leaving =
-            conn.draining.get() || conn.kick.get() == Some(Kick::Idle) || worker.closing();
-        if !asked && leaving {
-            asked = true;
-            conn.draining.set(true);
-            connection.as_mut().graceful_shutdown();
-        }
-        caught(worker, || driver.poll(cx, connection.as_mut(), |cx| io.poll_pass(cx)))
-    })
-    .await;
-    let Some(failed) = result else {
+    let (ring, link) = {
+        let snapshot = worker.snapshot();
+        let ring = Ring::new(snapshot.limits.h2_streams as usize);
+        let link = Link::new(Rc::clone(conn), stream, &snapshot.limits, Arc::clone(&ring));
+        (ring, Rc::new(RefCell::new(link)))
+    };
+    let end = {
+        let mut driver = Driver::new(worker, conn, &link, &ring);
+        std::future::poll_fn(|cx| caught(worker, || driver.poll(cx))).await
+    };
+    let Some(end) = end else {
+        // Its state is not to be trusted any more.
         conn.panicked.set(true);
         return Closed::Error;
     };
-    closed(conn, failed)
+    // Whoever still holds a body of this connection finds it broken off.
+    let stream = link.borrow_mut().pipe.take_stream();
+    match end {
+        End::Left(failed) => closed(conn, failed),
+        End::Said(failed) => {
+            let why = closed(conn, failed);
+            if let Some(stream) = stream {
+                Box::pin(linger(stream)).await;
+            }
+            why
+        }
+    }
+}
+
+/// One stream's request and answer.
+struct Place {
+    id: u32,
+    waker: Waker,
+    head_only: bool,
+    request: Option<Running>,
+    answer: Option<Answer>,
+}
+
+/// Runs a connection and its streams.
+struct Driver {
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    link: Rc<RefCell<Link>>,
+    ring: Arc<Ring>,
+    waker: Waker,
+    places: Vec<Place>,
+    // Streams that wait for a window or for room.
+    blocked: Vec<usize>,
+    // The client may not be read from before something was written.
+    full: bool,
+    asked_to_leave: bool,
+    // The stream that runs first.
+    first: usize,
+}
+
+impl Driver {
+    fn new(worker: &Rc<Worker>, conn: &Rc<Conn>, link: &Rc<RefCell<Link>>, ring: &Arc<Ring>) -> Self {
+        let waker = ring.waker(None);
+        conn.set_waker(&waker);
+        Self {
+            worker: Rc::clone(worker),
+            conn: Rc::clone(conn),
+            link: Rc::clone(link),
+            ring: Arc::clone(ring),
+            waker,
+            places: Vec::new(),
+            blocked: Vec::new(),
+            full: false,
+            asked_to_leave: false,
+            first: 0,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let ring = Arc::clone(&self.ring);
+        ring.enter(cx);
+        let end = self.turns();
+        ring.leave(cx);
+        end.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn turns(&mut self) -> Option<End> {
+        for _ in 0..TURNS {
+            if self.ring.take_link()
+                && let Some(end) = self.connection()
+            {
+                return Some(end);
+            }
+            self.streams();
+            if self.ring.is_rung() {
+                continue;
+            }
+            // All that is ready has run: what it has to say leaves together.
+            if let Some(end) = self.write() {
+                return Some(end);
+            }
+            if !self.ring.is_rung() {
+                return None;
+            }
+        }
+        self.write()
+    }
+
+    /// What concerns all of the connection, and what came on it.
+    fn connection(&mut self) -> Option<End> {
+        let link = Rc::clone(&self.link);
+        let mut link = link.borrow_mut();
+        match self.conn.kick.get() {
+            Some(Kick::Stuck) => return Some(End::Left(true)),
+            Some(Kick::HeaderTimeout) => return Some(self.say_end(&mut link, Code::NO_ERROR)),
+            Some(Kick::Abuse) => return Some(self.say_end(&mut link, Code::ENHANCE_YOUR_CALM)),
+            Some(Kick::Idle) | None => {}
+        }
+        if self.conn.cut.get() {
+            return Some(End::Said(false));
+        }
+        let leaves = self.conn.draining.get()
+            || self.conn.kick.get() == Some(Kick::Idle)
+            || self.worker.closing();
+        if leaves && !self.asked_to_leave {
+            self.asked_to_leave = true;
+            self.conn.draining.set(true);
+            link.leave();
+        }
+        if self.conn.ask_due.take() {
+            link.ask();
+        }
+        if !link.pipe.has_room() {
+            // Whoever does not read gets no answers, and asks nothing.
+            self.full = true;
+            return None;
+        }
+        let read = link.poll_read(&mut Context::from_waker(&self.waker));
+        let fresh = std::mem::take(&mut link.fresh);
+        let end = match read {
+            Ok(Read::All) => None,
+            Ok(Read::Some) => {
+                self.ring.ring_link();
+                None
+            }
+            Ok(Read::End) => return Some(End::Left(link.streams.len() > 0)),
+            Err(code) => Some(self.say_end(&mut link, code)),
+        };
+        drop(link);
+        if end.is_none() {
+            let mut fresh = fresh;
+            fresh.drain(..).for_each(|fresh| self.begin(fresh));
+            let mut link = self.link.borrow_mut();
+            link.fresh = fresh;
+            if std::mem::take(&mut link.widened) {
+                drop(link);
+                self.unblock();
+            }
+        }
+        end
+    }
+
+    /// Our last word. As much of it leaves as can.
+    fn say_end(&self, link: &mut Link, code: Code) -> End {
+        link.end(code);
+        let _ = link.poll_write(&mut Context::from_waker(&self.waker));
+        End::Said(code != Code::NO_ERROR)
+    }
+
+    fn begin(&mut self, fresh: Fresh) {
+        let Fresh { place, id, head, has_body } = fresh;
+        let (task, head_only) = match head {
+            Err(why) => (Task::Refuse(why), false),
+            Ok(head) => {
+                let body = if has_body {
+                    ClientBody::H2(RequestBody::new(&self.link, place, id))
+                } else {
+                    ClientBody::None
+                };
+                let head_only = head.method == Method::HEAD;
+                (Task::Handle(head, body), head_only)
+            }
+        };
+        while self.places.len() <= place {
+            let waker = self.ring.waker(Some(self.places.len()));
+            let (head_only, request, answer) = (false, None, None);
+            self.places.push(Place { id: 0, waker, head_only, request, answer });
+        }
+        let request = Running::begin(begin(&self.worker, &self.conn), task);
+        if let Some(free) = self.places.get_mut(place) {
+            (free.id, free.head_only, free.request) = (id, head_only, Some(request));
+            self.ring.ring(place);
+        }
+    }
+
+    /// Runs the streams that rang. Another one is the first each time: what a window leaves is for all.
+    fn streams(&mut self) {
+        let words = self.ring.words();
+        let (first, shift) = (self.first / 64, self.first % 64);
+        for word in (0..words).map(|word| (first + word) % words) {
+            let mut rung = self.ring.take_streams(word).rotate_right(shift as u32);
+            while rung != 0 {
+                let place = word * 64 + (rung.trailing_zeros() as usize + shift) % 64;
+                rung &= rung - 1;
+                self.stream(place);
+            }
+        }
+        self.first = (self.first + 1) % (words * 64);
+    }
+
+    fn stream(&mut self, at: usize) {
+        let Some(place) = self.places.get_mut(at).filter(|place| place.id != 0) else { return };
+        let mut cx = Context::from_waker(&place.waker);
+        let reset = match self.link.borrow_mut().streams.get(at, place.id) {
+            Some(stream) => stream.reset,
+            None => true,
+        };
+        if reset {
+            return self.close(at);
+        }
+        if let Some(request) = &mut place.request {
+            let Poll::Ready(response) = Pin::new(request).poll(&mut cx) else { return };
+            place.request = None;
+            let mut link = self.link.borrow_mut();
+            let (here, head_only) = ((at, place.id), place.head_only);
+            let answer = Answer::begin(&self.worker, &mut link, here, response, head_only);
+            place.answer = Some(answer);
+        }
+        let Some(answer) = &mut place.answer else { return };
+        match answer.poll(&mut cx, &self.link) {
+            Step::Content => {}
+            Step::Room => self.blocked.push(at),
+            Step::Turn => self.ring.ring(at),
+            Step::Over => self.close(at),
+        }
+    }
+
+    /// A stream is over. Its request is dropped if it still runs: its client took it back.
+    fn close(&mut self, at: usize) {
+        if let Some(place) = self.places.get_mut(at) {
+            place.id = 0;
+            place.request = None;
+            place.answer = None;
+        }
+        let mut link = self.link.borrow_mut();
+        link.close(at);
+        if link.streams.len() == 0 && self.places.len() > stream::MOST_KEPT {
+            // An idle connection holds little.
+            self.places = Vec::new();
+            self.blocked = Vec::new();
+        }
+    }
+
+    fn unblock(&mut self) {
+        self.blocked.drain(..).for_each(|place| self.ring.ring(place));
+    }
+
+    fn write(&mut self) -> Option<End> {
+        let link = Rc::clone(&self.link);
+        let mut link = link.borrow_mut();
+        let mut cx = Context::from_waker(&self.waker);
+        let blocked_before = link.pipe.out.len() > 0;
+        if matches!(link.poll_write(&mut cx), Poll::Ready(Err(_))) {
+            return Some(End::Left(true));
+        }
+        if link.is_over() {
+            return Some(End::Said(false));
+        }
+        if blocked_before && link.pipe.has_room() {
+            if std::mem::take(&mut self.full) {
+                self.ring.ring_link();
+            }
+            self.unblock();
+        }
+        None
+    }
 }

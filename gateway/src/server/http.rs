@@ -3,11 +3,20 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::request::Cx;
 use crate::server::conn::{Conn, Kick};
+use crate::server::socket::ClientStream;
 use crate::telemetry::counters::{Closed, bump};
 use crate::worker::Worker;
+
+/// Bytes of a refused body that are read after the answer, and for how long (T03): a close with
+/// unread bytes would reset the connection and could destroy the answer on its way.
+const LINGER_BYTES: usize = 64 << 10;
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A request begins: what it may look at.
 pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Cx {
@@ -42,4 +51,22 @@ pub fn closed(conn: &Conn, failed: bool) -> Closed {
         None if failed => Closed::Error,
         None => Closed::Normal,
     }
+}
+
+/// Ends our side, then reads a little of what the client still sends.
+pub async fn linger(mut stream: ClientStream) {
+    let reading = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut scrap = [0; 4096];
+        let mut total = 0;
+        while total < LINGER_BYTES {
+            match stream.read(&mut scrap).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => total += count,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, reading).await;
 }

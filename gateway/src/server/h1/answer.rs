@@ -68,9 +68,9 @@ impl Answer {
         let length = if ended { Some(0) } else { body.size_hint().exact() };
         let keep = asked.wishes.keep && !conn.draining.get() && !wire.waits_in_vain();
         let head = Head { parts: &parts, asked, ended, length, keep, date: &worker.date() };
-        wire.out.take_room(std::mem::take(&mut worker.spare.borrow_mut().room));
+        wire.out().take_room(std::mem::take(&mut worker.spare.borrow_mut().room));
         let mut said = (Framing::Nothing, keep);
-        wire.out.put_lines(|out| said = head.write(out));
+        wire.out().put_lines(|out| said = head.write(out));
         let (framing, keep) = said;
         Self {
             conn: Rc::clone(conn),
@@ -154,16 +154,16 @@ impl Answer {
                     self.keep = false;
                 }
                 *left -= data.len() as u64;
-                wire.out.put(data);
+                wire.out().put(data);
             }
             Framing::Chunked(_) => {
                 if !data.is_empty() {
-                    wire.out.put_lines(|lines| begin_chunk(lines, data.len()));
-                    wire.out.put(data);
-                    wire.out.put_lines(|lines| lines.extend_from_slice(b"\r\n"));
+                    wire.out().put_lines(|lines| begin_chunk(lines, data.len()));
+                    wire.out().put(data);
+                    wire.out().put_lines(|lines| lines.extend_from_slice(b"\r\n"));
                 }
             }
-            Framing::Close => wire.out.put(data),
+            Framing::Close => wire.out().put(data),
         }
         if self.body.as_ref().is_some_and(Body::is_end_stream) {
             self.end_content(wire, None);
@@ -176,7 +176,7 @@ impl Answer {
             Framing::Length(left) => self.broken |= *left > 0,
             Framing::Chunked(announced) => {
                 let trailers = trailers.map(|trailers| may_be_sent(trailers, announced));
-                wire.out.put_lines(|lines| end_chunks(lines, trailers.as_ref()));
+                wire.out().put_lines(|lines| end_chunks(lines, trailers.as_ref()));
             }
             Framing::Nothing | Framing::Close => {}
         }

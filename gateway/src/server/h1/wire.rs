@@ -3,7 +3,6 @@
 //! An idle connection holds no buffer: room is made for what has come, and given back.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -12,15 +11,15 @@ use http::Method;
 use http::request::Parts;
 use http_body::Frame;
 use policies::framing::{Fault, HeadLimits, Marks, Piece, RequestFraming, Wishes};
-use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use super::End;
 use super::head;
-use super::out::Out;
 use crate::body::BodyFault;
 use crate::clock;
 use crate::config::plan::Limits;
 use crate::server::conn::{Conn, Kick, Refusal};
+use crate::server::out::Out;
+use crate::server::pipe::Pipe;
 use crate::server::socket::ClientStream;
 use crate::worker::Worker;
 
@@ -29,9 +28,6 @@ const MOST_HELD: usize = 64 << 10;
 
 /// Bytes of content that nobody wanted which are read so that the connection can go on (T03).
 const MOST_DRAINED: usize = 64 << 10;
-
-/// Bytes that are gathered for one write: a TLS record.
-const MOST_GATHERED: usize = 16 << 10;
 
 /// The answer to `Expect: 100-continue`.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -65,17 +61,11 @@ impl Asked {
 /// The bytes of a connection.
 pub(super) struct Wire {
     conn: Rc<Conn>,
-    // Gone once the connection is over.
-    stream: Option<ClientStream>,
+    pipe: Pipe,
     framing: RequestFraming,
     marks: Marks,
     // Read and not taken: a part of a head, content, or requests behind the present one.
     read: BytesMut,
-    /// To be written.
-    pub out: Out,
-    // Most bytes that wait for a slow client.
-    most: usize,
-    flushed: bool,
     number: u64,
     // The client waits for a 100 before it sends its content.
     continue_due: bool,
@@ -91,14 +81,11 @@ impl Wire {
             header_fields: limits.header_fields,
         };
         Self {
+            pipe: Pipe::new(Rc::clone(&conn), stream, limits.write_buffer),
             conn,
-            stream: Some(stream),
             framing: RequestFraming::new(heads),
             marks: Marks::default(),
             read: BytesMut::new(),
-            out: Out::default(),
-            most: limits.write_buffer,
-            flushed: true,
             number: 0,
             continue_due: false,
             deaf: false,
@@ -108,7 +95,7 @@ impl Wire {
     /// The bare stream, and what was read beyond the last message. No body has anything to read after.
     pub(super) fn take_stream(&mut self) -> Option<(ClientStream, Vec<u8>)> {
         self.number += 1;
-        Some((self.stream.take()?, std::mem::take(&mut self.read).into()))
+        Some((self.pipe.take_stream()?, std::mem::take(&mut self.read).into()))
     }
 
     /// Which request is the present one.
@@ -232,12 +219,7 @@ impl Wire {
 
     /// More bytes; false at the end of the client's side.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(false)) };
-        let mut stream = Pin::new(stream);
-        let fresh = ready!(stream.as_mut().poll_fill_buf(cx))?;
-        let count = fresh.len();
-        self.read.extend_from_slice(fresh);
-        stream.consume(count);
+        let count = ready!(self.pipe.poll_read(cx, &mut self.read))?;
         Poll::Ready(Ok(count > 0))
     }
 
@@ -270,7 +252,7 @@ impl Wire {
                 }
                 Ok(Piece::Nothing) => {
                     if std::mem::take(&mut self.continue_due) {
-                        self.out.put_lines(|lines| lines.extend_from_slice(CONTINUE));
+                        self.pipe.out.put_lines(|lines| lines.extend_from_slice(CONTINUE));
                         // What is left of it goes before the answer.
                         let _ = self.poll_write(cx);
                     }
@@ -299,45 +281,19 @@ impl Wire {
         false
     }
 
-    /// Whether more is to be gathered: until it makes a full write, or as long as the client takes
-    /// nothing, up to a limit (L12).
+    /// Whether more is to be gathered.
     pub(super) fn has_room(&self) -> bool {
-        let blocked = self.conn.blocked_since.get().is_some();
-        self.out.len() < if blocked { self.most } else { self.most.min(MOST_GATHERED) }
+        self.pipe.has_room()
     }
 
-    /// Writes all there is. The sweep looks at how long nothing was taken (L12).
+    /// What is to be written.
+    pub(super) fn out(&mut self) -> &mut Out {
+        &mut self.pipe.out
+    }
+
+    /// Writes all there is.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        let mut stream = Pin::new(stream);
-        let done = loop {
-            let step = if self.out.len() > 0 {
-                let written = self.out.poll_write(cx, stream.as_mut());
-                if matches!(written, Poll::Ready(Ok(()))) {
-                    self.flushed = false;
-                    // It took something.
-                    self.conn.blocked_since.set(None);
-                }
-                written
-            } else if self.flushed {
-                break Poll::Ready(Ok(()));
-            } else {
-                let flushed = stream.as_mut().poll_flush(cx);
-                self.flushed = matches!(flushed, Poll::Ready(Ok(())));
-                flushed
-            };
-            if !matches!(step, Poll::Ready(Ok(()))) {
-                break step;
-            }
-        };
-        if done.is_ready() {
-            self.conn.blocked_since.set(None);
-        } else if self.conn.blocked_since.get().is_none() {
-            self.conn.blocked_since.set(Some(clock::now()));
-        }
-        done
+        self.pipe.poll_write(cx)
     }
 
     /// Whether the client waits for a 100 that it will not get: then its content may never come.
@@ -361,7 +317,7 @@ impl Wire {
         if self.framing.upgrade_asked() {
             self.framing.not_upgraded();
         }
-        worker.spare.borrow_mut().keep_room(self.out.give_room());
+        worker.spare.borrow_mut().keep_room(self.pipe.out.give_room());
         if self.read.is_empty() {
             // An idle connection holds no buffer.
             self.read = BytesMut::new();

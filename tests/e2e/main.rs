@@ -14,6 +14,7 @@ mod split;
 mod start;
 mod wire_answers;
 mod wire_bodies;
+mod wire_h2;
 mod wire_heads;
 mod wire_kit;
 mod wire_limits;

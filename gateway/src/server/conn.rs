@@ -263,7 +263,8 @@ impl Conn {
             || self.is_gone(now)
         {
             self.kick(Kick::Stuck);
-        } else if self.head_since.get().is_some_and(|since| late(now, since, limits.header_timeout)) {
+        } else if self.head_since.get().is_some_and(|since| late(now, since, limits.header_timeout))
+        {
             self.kick(Kick::HeaderTimeout);
         } else if self.is_quiet() {
             let limit = match self.protocol {

@@ -52,7 +52,7 @@ enum End {
 pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -> Closed {
     let (ring, link) = {
         let snapshot = worker.snapshot();
-        let ring = Ring::new(snapshot.limits.h2_streams as usize);
+        let ring = Ring::new(snapshot.limits.h2_streams as usize + link::MOST_RESET);
         let link = Link::new(Rc::clone(conn), stream, &snapshot.limits, Arc::clone(&ring));
         (ring, Rc::new(RefCell::new(link)))
     };
@@ -102,11 +102,16 @@ struct Driver {
     full: bool,
     asked_to_leave: bool,
     // The stream that runs first.
-    first: usize,
+    first: u32,
 }
 
 impl Driver {
-    fn new(worker: &Rc<Worker>, conn: &Rc<Conn>, link: &Rc<RefCell<Link>>, ring: &Arc<Ring>) -> Self {
+    fn new(
+        worker: &Rc<Worker>,
+        conn: &Rc<Conn>,
+        link: &Rc<RefCell<Link>>,
+        ring: &Arc<Ring>,
+    ) -> Self {
         let waker = ring.waker(None);
         conn.set_waker(&waker);
         Self {
@@ -243,16 +248,16 @@ impl Driver {
     /// Runs the streams that rang. Another one is the first each time: what a window leaves is for all.
     fn streams(&mut self) {
         let words = self.ring.words();
-        let (first, shift) = (self.first / 64, self.first % 64);
+        let (first, shift) = (self.first as usize / 64 % words, self.first % 64);
         for word in (0..words).map(|word| (first + word) % words) {
-            let mut rung = self.ring.take_streams(word).rotate_right(shift as u32);
+            let mut rung = self.ring.take_streams(word).rotate_right(shift);
             while rung != 0 {
-                let place = word * 64 + (rung.trailing_zeros() as usize + shift) % 64;
+                let place = word * 64 + ((rung.trailing_zeros() + shift) % 64) as usize;
                 rung &= rung - 1;
                 self.stream(place);
             }
         }
-        self.first = (self.first + 1) % (words * 64);
+        self.first = self.first.wrapping_add(1);
     }
 
     fn stream(&mut self, at: usize) {

@@ -98,7 +98,9 @@ impl Decoder {
         let value = reader.string(&mut self.scratch)?;
         let value = match value {
             Text::At(from, to) if !kept => reader.block.slice(from..to),
-            value => Bytes::copy_from_slice(value.bytes(reader, &self.scratch)),
+            value @ (Text::At(..) | Text::Decoded) => {
+                Bytes::copy_from_slice(value.bytes(reader, &self.scratch))
+            }
         };
         let value_bytes = value.len();
         Ok(Entry::new(Field::of(name, value), name_bytes, value_bytes))

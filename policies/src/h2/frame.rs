@@ -139,7 +139,10 @@ impl Frame {
         Ok(match head.kind {
             kind::DATA => {
                 of_stream(true)?;
-                Self::Data { content: unpadded(head, payload, 0)?, ends: head.has(flag::END_STREAM) }
+                Self::Data {
+                    content: unpadded(head, payload, 0)?,
+                    ends: head.has(flag::END_STREAM),
+                }
             }
             kind::HEADERS => {
                 of_stream(true)?;

@@ -96,7 +96,8 @@ impl HeadReader {
 
     fn headers(&mut self) -> Result<HeaderMap, HeadFault> {
         // A map has a most of its own, far above what any list of fields here can hold.
-        let mut map = HeaderMap::try_with_capacity(self.fields.len()).map_err(|_| HeadFault::TooLarge)?;
+        let mut map =
+            HeaderMap::try_with_capacity(self.fields.len()).map_err(|_| HeadFault::TooLarge)?;
         for (name, value) in self.fields.drain(..) {
             map.try_append(name, value).map_err(|_| HeadFault::TooLarge)?;
         }

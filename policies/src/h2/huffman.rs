@@ -45,7 +45,7 @@ const fn tree() -> [[u16; 2]; NODES] {
             bit -= 1;
             let side = ((code >> bit) & 1) as usize;
             if bit == 0 {
-                tree[node][side] = LEAF | symbol as u16;
+                tree[node][side] = LEAF | u16::from_le_bytes(low(symbol));
             } else {
                 if tree[node][side] == 0 {
                     tree[node][side] = nodes;
@@ -81,6 +81,12 @@ const fn machine() -> Machine {
     Machine { steps, ends }
 }
 
+/// The lower bytes of a number that has no others.
+const fn low(number: usize) -> [u8; 2] {
+    let [a, b, ..] = number.to_le_bytes();
+    [a, b]
+}
+
 /// No code is shorter than five bits: four complete one symbol at most.
 const fn step(tree: &[[u16; 2]; NODES], state: usize, nibble: usize) -> Step {
     let (mut node, mut symbol, mut what) = (state, 0, 0);
@@ -96,11 +102,11 @@ const fn step(tree: &[[u16; 2]; NODES], state: usize, nibble: usize) -> Step {
         if leaf == END {
             return Step { next: 0, symbol: 0, what: FAILS };
         }
-        symbol = leaf as u8;
+        symbol = low(leaf)[0];
         what = EMITS;
         node = 0;
     }
-    Step { next: node as u8, symbol, what }
+    Step { next: low(node)[0], symbol, what }
 }
 
 /// Appends what `coded` says. `None` if it is no string (RFC 7541, 5.2).
@@ -182,7 +188,9 @@ mod tests {
             bits.extend((0..length).rev().map(|bit| code >> bit & 1 == 1));
         }
         bits.resize(bits.len().next_multiple_of(8), true);
-        bits.chunks(8).map(|byte| byte.iter().fold(0, |all, bit| all << 1 | u8::from(*bit))).collect()
+        bits.chunks(8)
+            .map(|byte| byte.iter().fold(0, |all, bit| all << 1 | u8::from(*bit)))
+            .collect()
     }
 
     fn decoded(coded: &[u8]) -> Option<Vec<u8>> {
@@ -194,7 +202,10 @@ mod tests {
     #[test]
     fn the_examples_of_the_rfc() {
         for (coded, text) in [
-            (&[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff][..], "www.example.com"),
+            (
+                &[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff][..],
+                "www.example.com",
+            ),
             (&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], "no-cache"),
             (&[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f], "custom-key"),
             (&[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xb8, 0xe8, 0xb4, 0xbf], "custom-value"),

@@ -51,9 +51,13 @@ impl RequestBody {
 
     /// Whether everything was read.
     pub fn is_end_stream(&self) -> bool {
-        self.ended || self.link.borrow_mut().streams.get(self.place, self.id).is_some_and(|stream| {
-            !stream.reset && stream.wanted && stream.is_read()
-        })
+        self.ended
+            || self
+                .link
+                .borrow_mut()
+                .streams
+                .get(self.place, self.id)
+                .is_some_and(|stream| !stream.reset && stream.wanted && stream.is_read())
     }
 
     /// Length of what is still to come, where known.

@@ -82,9 +82,9 @@ impl Ring {
 
     /// Which of 64 streams rang, as bits. They did not from now on.
     pub(super) fn take_streams(&self, word: usize) -> u64 {
-        self.streams.get(word).map_or(0, |word| {
-            if word.load(SeqCst) == 0 { 0 } else { word.swap(0, SeqCst) }
-        })
+        self.streams
+            .get(word)
+            .map_or(0, |word| if word.load(SeqCst) == 0 { 0 } else { word.swap(0, SeqCst) })
     }
 
     /// How many times 64 streams there may be.

@@ -129,7 +129,7 @@ pub(super) const MOST_KEPT: usize = 4;
 
 /// Numbers of streams that this side reset, newest last: what comes on them was sent before the client
 /// knew.
-const MOST_RESET: usize = 128;
+const MOST_REMEMBERED: usize = 128;
 
 /// The streams of a connection, each at a place of its own while it is open.
 #[derive(Debug, Default)]
@@ -201,7 +201,7 @@ impl Streams {
 
     /// This side reset a stream.
     pub(super) fn note_reset(&mut self, id: u32) {
-        if self.reset.len() == MOST_RESET {
+        if self.reset.len() == MOST_REMEMBERED {
             self.reset.pop_front();
         }
         self.reset.push_back(id);

@@ -35,7 +35,10 @@ fn regular(name: &str, value: &[u8]) -> Field {
 
 fn bytes_of(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }
 
 /// Blocks that Python's `hpack` 4 wrote: tables that fill, overflow and change their size, coded strings
@@ -54,8 +57,12 @@ fn blocks_of_another_implementation_are_read() {
                 .unwrap()
                 .iter()
                 .map(|pair| {
-                    let value: Vec<u8> =
-                        pair[1].as_str().unwrap().chars().map(|c| u8::try_from(c as u32).unwrap()).collect();
+                    let value: Vec<u8> = pair[1]
+                        .as_str()
+                        .unwrap()
+                        .chars()
+                        .map(|c| u8::try_from(c as u32).unwrap())
+                        .collect();
                     match pair[0].as_str().unwrap() {
                         ":method" => Field::Pseudo(Pseudo::Method, value.into()),
                         ":scheme" => Field::Pseudo(Pseudo::Scheme, value.into()),
@@ -76,15 +83,25 @@ fn the_examples_of_the_rfc() {
     let mut decoder = Decoder::new();
     let request = |decoder: &mut Decoder, hex, more: &[Field]| {
         let fields = read(decoder, &bytes_of(hex)).unwrap();
-        assert_eq!(fields[..2], [
-            Field::Pseudo(Pseudo::Method, Bytes::from_static(b"GET")),
-            Field::Pseudo(Pseudo::Scheme, fields_scheme(&fields)),
-        ]);
-        assert_eq!(fields[3], Field::Pseudo(Pseudo::Authority, Bytes::from_static(b"www.example.com")));
+        assert_eq!(
+            fields[..2],
+            [
+                Field::Pseudo(Pseudo::Method, Bytes::from_static(b"GET")),
+                Field::Pseudo(Pseudo::Scheme, fields_scheme(&fields)),
+            ]
+        );
+        assert_eq!(
+            fields[3],
+            Field::Pseudo(Pseudo::Authority, Bytes::from_static(b"www.example.com"))
+        );
         assert_eq!(&fields[4..], more);
     };
     request(&mut decoder, "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", &[]);
-    request(&mut decoder, "8286 84be 5886 a8eb 1064 9cbf", &[regular("cache-control", b"no-cache")]);
+    request(
+        &mut decoder,
+        "8286 84be 5886 a8eb 1064 9cbf",
+        &[regular("cache-control", b"no-cache")],
+    );
     request(
         &mut decoder,
         "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf",

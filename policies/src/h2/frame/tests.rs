@@ -19,10 +19,7 @@ fn padding_and_priority_are_no_content() {
     assert_eq!(data(flag::PADDED, b"\x02\0\0"), content(1..1), "nothing but padding");
     assert_eq!(data(flag::PADDED, b"\x03\0\0"), Err(PROTOCOL), "more padding than there is");
     assert_eq!(data(flag::PADDED, b""), Err(SIZE));
-    assert_eq!(
-        data(flag::END_STREAM, b""),
-        Ok(Frame::Data { content: 0..0, ends: true })
-    );
+    assert_eq!(data(flag::END_STREAM, b""), Ok(Frame::Data { content: 0..0, ends: true }));
     let headers = |flags, payload: &[u8]| frame(kind::HEADERS, flags, 1, payload);
     let block = |range| Ok(Frame::Headers { block: range, ends: false, whole: false });
     assert_eq!(headers(flag::PRIORITY, b"\0\0\0\0\x10abc"), block(5..8));
@@ -66,14 +63,16 @@ fn what_no_frame_may_be_is_a_fault() {
     ] {
         assert_eq!(frame(kind, flags, stream, payload), Err(fault), "{what}");
     }
-    assert_eq!(frame(0xbe, 0xff, 9, b"whatever"), Ok(Frame::Nothing), "unknown frames are passed over");
+    assert_eq!(
+        frame(0xbe, 0xff, 9, b"whatever"),
+        Ok(Frame::Nothing),
+        "unknown frames are passed over"
+    );
 }
 
 #[test]
 fn settings_are_read_in_their_order_and_judged() {
-    let entry = |name: u16, value: u32| {
-        [&name.to_be_bytes()[..], &value.to_be_bytes()].concat()
-    };
+    let entry = |name: u16, value: u32| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
     let read = |entries: &[Vec<u8>]| Settings::of(&entries.concat()).collect::<Result<Vec<_>, _>>();
     assert_eq!(
         read(&[entry(1, 0), entry(4, 7), entry(99, 1), entry(5, 16_384), entry(2, 0), entry(4, 8)]),

@@ -1,130 +1,145 @@
-//! The code of strings in HPACK (RFC 7541, 5.2 and appendix B): decoded four bits at a time.
+//! The code of strings in HPACK (RFC 7541, 5.2 and appendix B): decoded a symbol at a time.
 //!
 //! Nothing is encoded with it here: what an answer would save in bytes costs more to work out than to
 //! send.
 
 /// Symbols: the bytes, and the end of a string.
 const SYMBOLS: usize = 257;
-const END: usize = 256;
-/// Inner nodes of the tree: one less than its leaves.
-const NODES: usize = SYMBOLS - 1;
+const END: u16 = 256;
 
-/// From an inner node, with four bits more.
+/// Bits that a table is asked with: the codes of what texts are made of are no longer.
+const SHORT: u32 = 8;
+/// Bits of the longest code.
+const LONG: u32 = 30;
+
+/// What eight bits begin with: a symbol and the length of its code, 0 where that is longer.
+static BEGINNINGS: [(u8, u8); 1 << SHORT] = beginnings();
+
+/// Codes of one length follow each other, in the order of their symbols, and behind all shorter ones.
+static LENGTHS: [Length; LONG as usize + 1] = lengths();
+
+/// All symbols, in the order of their codes.
+static IN_ORDER: [u16; SYMBOLS] = in_order();
+
+/// The codes of one length.
 #[derive(Clone, Copy)]
-struct Step {
-    next: u8,
-    symbol: u8,
-    what: u8,
+struct Length {
+    /// Of the first of them.
+    code: u32,
+    /// The first code behind them.
+    after: u32,
+    /// The first one's place in [`IN_ORDER`].
+    place: usize,
 }
 
-/// A symbol is complete.
-const EMITS: u8 = 1;
-/// This is in no string.
-const FAILS: u8 = 2;
-
-struct Machine {
-    steps: [[Step; 16]; NODES],
-    /// Whether a string may end here: what is left is padding, less than a byte of ones.
-    ends: [bool; NODES],
-}
-
-static MACHINE: Machine = machine();
-
-/// In the tree a child is an inner node, or a symbol and this.
-const LEAF: u16 = 0x8000;
-
-const fn tree() -> [[u16; 2]; NODES] {
-    let mut tree = [[0_u16; 2]; NODES];
-    let mut nodes = 1;
-    let mut symbol = 0;
-    while symbol < SYMBOLS {
-        let (code, length) = CODES[symbol];
-        let mut node = 0;
-        let mut bit = length;
-        while bit > 0 {
-            bit -= 1;
-            let side = ((code >> bit) & 1) as usize;
-            if bit == 0 {
-                tree[node][side] = LEAF | u16::from_le_bytes(low(symbol));
-            } else {
-                if tree[node][side] == 0 {
-                    tree[node][side] = nodes;
-                    nodes += 1;
-                }
-                node = tree[node][side] as usize;
+const fn beginnings() -> [(u8, u8); 1 << SHORT] {
+    let mut table = [(0, 0); 1 << SHORT];
+    let mut byte = 0_u8;
+    loop {
+        let (code, length) = CODES[byte as usize];
+        if length as u32 <= SHORT {
+            let spare = SHORT - length as u32;
+            let first = (code << spare) as usize;
+            let mut more = 0;
+            while more < 1 << spare {
+                table[first + more] = (byte, length);
+                more += 1;
             }
         }
+        if byte == u8::MAX {
+            return table;
+        }
+        byte += 1;
+    }
+}
+
+const fn lengths() -> [Length; LONG as usize + 1] {
+    let mut table = [Length { code: 0, after: 0, place: 0 }; LONG as usize + 1];
+    let mut length = 0;
+    let mut place = 0;
+    while length <= LONG {
+        let (mut first, mut count) = (u32::MAX, 0);
+        let mut symbol = 0;
+        while symbol < SYMBOLS {
+            if CODES[symbol].1 as u32 == length {
+                if CODES[symbol].0 < first {
+                    first = CODES[symbol].0;
+                }
+                count += 1;
+            }
+            symbol += 1;
+        }
+        if count > 0 {
+            table[length as usize] = Length { code: first, after: first + count, place };
+            place += count as usize;
+        }
+        length += 1;
+    }
+    table
+}
+
+const fn in_order() -> [u16; SYMBOLS] {
+    let lengths = lengths();
+    let mut table = [0; SYMBOLS];
+    let mut symbol = 0_u16;
+    while (symbol as usize) < SYMBOLS {
+        let (code, length) = CODES[symbol as usize];
+        let Length { code: first, place, .. } = lengths[length as usize];
+        table[place + (code - first) as usize] = symbol;
         symbol += 1;
     }
-    tree
-}
-
-const fn machine() -> Machine {
-    let tree = tree();
-    let mut steps = [[Step { next: 0, symbol: 0, what: 0 }; 16]; NODES];
-    let mut state = 0;
-    while state < NODES {
-        let mut nibble = 0;
-        while nibble < 16 {
-            steps[state][nibble] = step(&tree, state, nibble);
-            nibble += 1;
-        }
-        state += 1;
-    }
-    let mut ends = [false; NODES];
-    let (mut node, mut ones) = (0, 0);
-    while ones < 8 {
-        ends[node] = true;
-        node = tree[node][1] as usize;
-        ones += 1;
-    }
-    Machine { steps, ends }
-}
-
-/// The lower bytes of a number that has no others.
-const fn low(number: usize) -> [u8; 2] {
-    let [a, b, ..] = number.to_le_bytes();
-    [a, b]
-}
-
-/// No code is shorter than five bits: four complete one symbol at most.
-const fn step(tree: &[[u16; 2]; NODES], state: usize, nibble: usize) -> Step {
-    let (mut node, mut symbol, mut what) = (state, 0, 0);
-    let mut bit = 4;
-    while bit > 0 {
-        bit -= 1;
-        let child = tree[node][(nibble >> bit) & 1];
-        if child & LEAF == 0 {
-            node = child as usize;
-            continue;
-        }
-        let leaf = (child & !LEAF) as usize;
-        if leaf == END {
-            return Step { next: 0, symbol: 0, what: FAILS };
-        }
-        symbol = low(leaf)[0];
-        what = EMITS;
-        node = 0;
-    }
-    Step { next: low(node)[0], symbol, what }
+    table
 }
 
 /// Appends what `coded` says. `None` if it is no string (RFC 7541, 5.2).
 pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let mut state = 0_u8;
-    for byte in coded {
-        for nibble in [byte >> 4, byte & 0xf] {
-            let step = MACHINE.steps.get(usize::from(state))?.get(usize::from(nibble))?;
-            if step.what == FAILS {
-                return None;
+    // No code is shorter than five bits.
+    out.reserve(coded.len() * 8 / 5);
+    let mut rest = coded.iter();
+    // The next `known` bits, from the highest on; zeros behind them.
+    let (mut bits, mut known) = (0_u64, 0_u32);
+    loop {
+        while known <= 56
+            && let Some(byte) = rest.next()
+        {
+            bits |= u64::from(*byte) << (56 - known);
+            known += 8;
+        }
+        let (mut symbol, length) = *BEGINNINGS.get((bits >> (64 - SHORT)) as usize)?;
+        let mut length = u32::from(length);
+        if length == 0 {
+            match long(bits) {
+                Some((found, bits)) if bits <= known => (symbol, length) = (found, bits),
+                _ => break,
             }
-            if step.what == EMITS {
-                out.push(step.symbol);
-            }
-            state = step.next;
+        }
+        if length > known {
+            break;
+        }
+        out.push(symbol);
+        bits <<= length;
+        known -= length;
+    }
+    // What is left is padding: ones, and less than a byte of them.
+    (known < 8 && bits.leading_ones() >= known).then_some(())
+}
+
+/// The symbol that `bits` begin with, and the length of its code, which is a long one. `None` also for
+/// the end of a string, which is in none.
+#[cold]
+fn long(bits: u64) -> Option<(u8, u32)> {
+    for length in SHORT + 1..=LONG {
+        let Length { code: first, after, place } = *LENGTHS.get(length as usize)?;
+        let code = u32::try_from(bits >> (64 - length)).ok()?;
+        if code < after {
+            let symbol = *IN_ORDER.get(place + code.checked_sub(first)? as usize)?;
+            return u8::try_from(symbol)
+                .ok()
+                .filter(|_| symbol != END)
+                .map(|symbol| (symbol, length));
         }
     }
-    MACHINE.ends.get(usize::from(state))?.then_some(())
+    None
 }
 
 /// Code and its length in bits, by symbol.

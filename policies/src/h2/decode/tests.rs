@@ -112,7 +112,7 @@ fn the_examples_of_the_rfc() {
 fn fields_scheme(fields: &[Field]) -> Bytes {
     match &fields[1] {
         Field::Pseudo(Pseudo::Scheme, scheme) => scheme.clone(),
-        other => panic!("{other:?}"),
+        other @ (Field::Pseudo(..) | Field::Regular(..) | Field::Malformed) => panic!("{other:?}"),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod change;
 pub mod control;
 pub mod body;
 pub mod fields;
+pub mod threads;
 pub mod worker;
 pub mod run;
 pub mod server;

@@ -22,6 +22,7 @@ use crate::recorder::row::Row;
 use crate::store::spool::{ReplayError, Spool};
 use crate::store::thread::StoreHandle;
 use crate::store::{StoreError, TallyRow};
+use crate::threads;
 use crate::telemetry::access_line;
 use crate::telemetry::counters::{WorkerCounters, bump};
 use crate::telemetry::histogram::StepTimes;
@@ -226,7 +227,7 @@ impl Recorder {
         };
         let stop = Arc::clone(&self.stop);
         let handle =
-            std::thread::Builder::new().name("recorder".into()).spawn(move || drain.run(&stop))?;
+            threads::behind("recorder", move || drain.run(&stop))?;
         // Started once: a second thread would not be woken.
         let _ = self.thread.set(handle.thread().clone());
         Ok(handle)

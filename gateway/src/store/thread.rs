@@ -47,7 +47,7 @@ impl StoreThread {
         });
         let of_thread = Arc::clone(&shared);
         let thread =
-            Builder::new().name("weir-store".to_owned()).spawn(move || work(&of_thread, store))?;
+            crate::threads::behind("weir-store", move || work(&of_thread, store))?;
         Ok((StoreHandle(Arc::new(LastOut(shared))), thread))
     }
 }

@@ -251,8 +251,11 @@ impl Source {
                 }
             }
         } else {
-            // Trailers cannot be replayed in their place.
-            *self.kept.borrow_mut() = None;
+            if !self.collected.get() {
+                // Trailers cannot be replayed in their place. Where all of the body is needed before
+                // anything is sent on, they are left out.
+                *self.kept.borrow_mut() = None;
+            }
             if let Some(trailers) = frame.trailers_mut() {
                 // They may say no more than a head may (T17, T24).
                 let _ = policies::headers::scrub_client(trailers, false);
@@ -300,7 +303,7 @@ impl Source {
             }
         })
         .await?;
-        // `keep` is at least the limit where a body is collected; trailers are the exception.
+        // `keep` is at least the limit where a body is collected.
         self.whole().ok_or(BodyFault::TooLarge(self.keep as u64))
     }
 }

@@ -22,11 +22,11 @@ use crate::recorder::row::Row;
 use crate::store::spool::{ReplayError, Spool};
 use crate::store::thread::StoreHandle;
 use crate::store::{StoreError, TallyRow};
-use crate::threads;
 use crate::telemetry::access_line;
 use crate::telemetry::counters::{WorkerCounters, bump};
 use crate::telemetry::histogram::StepTimes;
 use crate::telemetry::traces::SpanSender;
+use crate::threads;
 
 pub mod row;
 pub mod tally;
@@ -226,8 +226,7 @@ impl Recorder {
             replay_rest: true,
         };
         let stop = Arc::clone(&self.stop);
-        let handle =
-            threads::behind("recorder", move || drain.run(&stop))?;
+        let handle = threads::behind("recorder", move || drain.run(&stop))?;
         // Started once: a second thread would not be woken.
         let _ = self.thread.set(handle.thread().clone());
         Ok(handle)

@@ -13,7 +13,7 @@ mod table;
 
 pub use code::Code;
 pub use decode::{CompressionFault, Decoder, Sink};
-pub use encode::{put_field, put_status};
+pub use encode::{FIRST_TABLE, NO_TABLE, put_field, put_status};
 pub use frame::{Fault, Frame, FrameHead, HEAD, MOST_PAYLOAD, PREFACE, Setting, Settings};
 pub use frame::{flag, kind, put_goaway, put_head, put_ping, put_reset, put_settings, put_window};
 pub use head::{HeadFault, HeadReader};

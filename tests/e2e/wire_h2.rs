@@ -3,7 +3,7 @@
 
 use weir_tests::RawClient;
 use weir_tests::raw_client::frames::{self, Frame, code, flag, kind, setting};
-use weir_tests::{Backend, Gateway, backend, gateway, millis, seconds, until};
+use weir_tests::{Backend, Gateway, backend, gateway, millis, seconds, until, until_async};
 
 use crate::wire_kit::all_to;
 
@@ -498,4 +498,157 @@ async fn an_early_answer_is_whole_and_the_rest_is_not_wanted() {
     raw.send(frames::headers(1, &[("x-late", "1")], true)).await.unwrap();
     raw.send(kit.get(3, "/")).await.unwrap();
     assert_eq!(ok(&mut raw, 3).await, b"no thanks");
+}
+
+/// A client takes a request back before anybody looked at it: nothing stays under way, and the connection
+/// ends when it is idle.
+#[tokio::test]
+async fn a_request_taken_back_at_once_leaves_nothing_behind() {
+    let served = backend().answers("x").start().await;
+    let gateway = gateway(all_to(&served.url())).limits("h2_idle_timeout = \"1s\"").start().await;
+    let bearer = format!("Bearer {}", gateway.client_key);
+    let get = |stream| frames::get(stream, "localhost", "/", &[("authorization", &*bearer)]);
+    let mut raw = gateway.raw_h2().await;
+    raw.start_h2(&[]).await.unwrap();
+    raw.send(get(1)).await.unwrap();
+    ok(&mut raw, 1).await;
+    raw.send([get(3), frames::rst_stream(3, code::CANCEL)].concat()).await.unwrap();
+    let told = raw.read_frame_of(kind::GOAWAY, seconds(4)).await.unwrap();
+    assert_eq!(told.code(), Some(code::NO_ERROR));
+    // It does not agree, and goes all the same.
+    assert!(raw.is_closed(seconds(4)).await);
+}
+
+/// Padding counts in both windows, and both get it back.
+#[tokio::test]
+async fn padding_does_not_use_a_window_up() {
+    let kit = Kit::start(backend().echo()).await;
+    let mut raw = kit.raw(&[]).await;
+    raw.send(kit.post(1, &[])).await.unwrap();
+    let mut padded = vec![255];
+    padded.extend_from_slice(b"x");
+    padded.extend_from_slice(&[0; 255]);
+    let frame = frames::frame(kind::DATA, flag::PADDED, 1, &padded);
+    raw.send(frame.repeat(250)).await.unwrap();
+    let widened = loop {
+        let frame = raw.read_frame_of(kind::WINDOW_UPDATE, seconds(3)).await.unwrap();
+        if frame.stream == 1 {
+            break u32::from_be_bytes(frame.payload[..].try_into().unwrap());
+        }
+    };
+    assert!(widened >= 32_768, "{widened}");
+    raw.send(frame.repeat(50)).await.unwrap();
+    raw.send(frames::data(1, b"", true)).await.unwrap();
+    let head = loop {
+        let frame = next(&mut raw, 1).await;
+        if frame.kind == kind::HEADERS {
+            break frame;
+        }
+    };
+    assert_eq!(head.status(), Some(200));
+    assert_eq!(kit.served.last().body.len(), 300);
+}
+
+/// Trailers are no matter of timing.
+#[tokio::test]
+async fn trailers_that_come_with_everything_else_go_on() {
+    let kit = Kit::start(backend().echo()).await;
+    let mut raw = kit.raw(&[]).await;
+    let all = |stream, more: &[(&str, &str)]| {
+        let trailers = frames::headers(stream, &[("x-late", "1")], true);
+        [kit.post(stream, more), frames::data(stream, b"abc", false), trailers].concat()
+    };
+    raw.send(all(1, &[("te", "trailers")])).await.unwrap();
+    ok(&mut raw, 1).await;
+    assert_eq!(kit.served.last().text(), "abc");
+    raw.send(all(3, &[("content-length", "3")])).await.unwrap();
+    ok(&mut raw, 3).await;
+    assert_eq!(kit.served.last().text(), "abc");
+}
+
+/// A client that allows a smaller table than there is at first is told that ours is empty, once (RFC 7541,
+/// 4.2): some decoders insist.
+#[tokio::test]
+async fn a_smaller_table_is_acknowledged_once() {
+    let kit = Kit::start(backend().echo()).await;
+    // The kit's clients allow none.
+    let mut raw = kit.raw(&[]).await;
+    for (stream, told) in [(1, true), (3, false)] {
+        raw.send(kit.get(stream, "/")).await.unwrap();
+        let head = next(&mut raw, stream).await;
+        assert_eq!(head.status(), Some(200));
+        assert_eq!(head.payload[0] == 0x20, told, "{head:?}");
+        content(&mut raw, stream).await;
+    }
+    let mut raw = kit.gateway.raw_h2().await;
+    raw.send([frames::PREFACE, &frames::settings(&[])[..], &kit.get(1, "/")].concat())
+        .await
+        .unwrap();
+    let head = raw.read_frame_of(kind::HEADERS, seconds(3)).await.unwrap();
+    assert_eq!(head.payload[0], 0x88, "nothing is to be told");
+}
+
+/// A client that has not heard of our window goes by the protocol's first one.
+#[tokio::test]
+async fn a_small_window_holds_once_the_client_knows_of_it() {
+    let served = backend().echo().start().await;
+    let gateway =
+        gateway(all_to(&served.url())).limits("h2_stream_window = \"1KiB\"").start().await;
+    let bearer = format!("Bearer {}", gateway.client_key);
+    let auth = [("authorization", &*bearer)];
+    let mut raw = gateway.raw_h2().await;
+    let early = [
+        frames::PREFACE,
+        &frames::settings(&[]),
+        &frames::post(1, "localhost", "/", &auth),
+        &frames::data(1, &[b'x'; 16_000], true),
+    ];
+    raw.send(early.concat()).await.unwrap();
+    assert_eq!(raw.read_frame_of(kind::HEADERS, seconds(3)).await.unwrap().status(), Some(200));
+    raw.send(frames::settings_ack()).await.unwrap();
+    raw.send(frames::post(3, "localhost", "/", &auth)).await.unwrap();
+    raw.send(frames::data(3, &[b'x'; 1_025], true)).await.unwrap();
+    let reset = loop {
+        let frame = next(&mut raw, 3).await;
+        if frame.kind != kind::HEADERS && frame.kind != kind::DATA {
+            break frame;
+        }
+    };
+    assert_eq!(reset.code(), Some(code::FLOW_CONTROL_ERROR));
+}
+
+/// L12: an answer that is out of the backend's hands still has a client that must take it.
+#[tokio::test]
+async fn l12_a_window_that_stays_shut_ends_the_connection() {
+    let served = backend().answers("small").start().await;
+    let gateway = gateway(all_to(&served.url())).limits("write_timeout = \"1s\"").start().await;
+    let bearer = format!("Bearer {}", gateway.client_key);
+    let stuck = "weir_connections_closed_total{listener=\"edge\",reason=\"stuck\"}";
+    for (count, key) in [(1.0, &*bearer), (2.0, "Bearer none")] {
+        let mut raw = gateway.raw_h2().await;
+        raw.start_h2(&[(setting::INITIAL_WINDOW_SIZE, 0)]).await.unwrap();
+        raw.send(frames::get(1, "localhost", "/", &[("authorization", key)])).await.unwrap();
+        assert!(next(&mut raw, 1).await.status().is_some());
+        assert!(raw.is_closed(seconds(5)).await);
+        until_async(seconds(3), || async { gateway.metric(stuck).await >= count }).await;
+    }
+}
+
+/// F10: a backend that is streamed to over HTTP/2 learns that the client has gone, also when its answer
+/// has begun.
+#[tokio::test]
+async fn f10_a_client_that_leaves_a_call_in_both_directions_leaves_its_backend() {
+    let served = backend().grpc_echo().h2().start().await;
+    let gateway = gateway(all_to(&served.url())).start().await;
+    let bearer = format!("Bearer {}", gateway.client_key);
+    let more =
+        [("authorization", &*bearer), ("content-type", "application/grpc"), ("te", "trailers")];
+    let mut raw = gateway.raw_h2().await;
+    raw.start_h2(&[]).await.unwrap();
+    raw.send(frames::post(1, "localhost", "/a.B/C", &more)).await.unwrap();
+    raw.send(frames::data(1, b"\0\0\0\0\x03one", false)).await.unwrap();
+    assert_eq!(next(&mut raw, 1).await.status(), Some(200));
+    assert_eq!(next(&mut raw, 1).await.payload, b"\0\0\0\0\x03one");
+    drop(raw);
+    until(seconds(5), || served.aborted().len() == 1).because("the backend sees the end").await;
 }

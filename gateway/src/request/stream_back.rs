@@ -4,10 +4,8 @@
 //! reader takes token usage from OpenAI and Anthropic answers without altering a byte. The record
 //! learns how the body ended: whole, broken, too slow, or left by the client.
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -55,9 +53,6 @@ pub struct StreamBack {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     tail: Tail,
     over: bool,
-    // On HTTP/2: since when a frame that was given out is not asked after. A client whose window stays
-    // shut is noticed by this alone (L12).
-    given: Option<Rc<Cell<Option<Instant>>>>,
     // Set by a test's backend; release builds have no such thing.
     #[cfg(debug_assertions)]
     panics: bool,
@@ -215,13 +210,7 @@ pub fn stream_back(cx: &Cx, answered: Answered, mut record: Record) -> Response<
     };
     let grpc = seen.has(Seen::GRPC_STATUS) && content_type.starts_with("application/grpc");
     let grpc_status = if grpc { grpc_status(headers) } else { None };
-    let given = (!record.is_http1()).then(|| {
-        let given = Rc::new(Cell::new(None));
-        cx.conn.watch_stream(&given);
-        given
-    });
     let stream = StreamBack {
-        given,
         grpc_status,
         cx: cx.clone(),
         over: false,
@@ -308,12 +297,6 @@ impl StreamBack {
         self.finish(outcome, None, true, frame, now)
     }
 
-    fn note_given(&self, at: Option<Instant>) {
-        if let Some(given) = &self.given {
-            given.set(at);
-        }
-    }
-
     fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         if let Tail::Waiting(stored, frame) = &mut self.tail {
             // Stored or not: a client is never failed because the store is (D5).
@@ -341,7 +324,6 @@ impl StreamBack {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         #[cfg(debug_assertions)]
         assert!(!self.panics, "asked for by a test");
-        self.note_given(None);
         if let Some(watch) = self.record.as_mut().and_then(Record::watched) {
             watch.asked();
         }
@@ -400,7 +382,6 @@ impl StreamBack {
                         None => self.poll_tail(cx),
                     };
                 }
-                self.note_given(Some(now));
                 Poll::Ready(Some(Ok(frame)))
             }
         }
@@ -443,8 +424,7 @@ impl Body for ResponseBody {
                 Poll::Ready(body.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
             Self::Backend(stream) => {
-                // On HTTP/1 this runs inside the connection's own task, behind the request path's
-                // guard.
+                // This runs inside the connection's own task, behind the request path's guard.
                 let polled = catch_unwind(AssertUnwindSafe(|| stream.poll(cx)));
                 polled.unwrap_or_else(|_| {
                     stream.panicked();

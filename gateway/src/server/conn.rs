@@ -24,10 +24,9 @@ const MOST_FAULTS: u32 = 32;
 const MOST_CHORES: u32 = 10_000;
 
 /// How long a client with something under way may be silent before it is asked whether it is there, and
-/// before it has left; and how often is looked.
+/// how long after that it has left.
 const ASKED_AFTER: Duration = Duration::from_secs(20);
-const GONE_AFTER: Duration = Duration::from_secs(30);
-const SWEEP: Duration = Duration::from_millis(250);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a connection is ended from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub enum Kick {
     HeaderTimeout,
     /// The client does not read (L12).
     Stuck,
-    /// Too many resets (T08).
+    /// Too many resets, broken streams or frames that bring nothing forward (T08, T09).
     Abuse,
 }
 
@@ -94,8 +93,12 @@ pub struct Conn {
     pub heard: Cell<bool>,
     /// The client is to be asked whether it is there.
     pub ask_due: Cell<bool>,
-    // When bytes came last, as of the sweep, while something is under way.
+    /// Streams that are not closed: an answer may be out of the request path's hands and not sent.
+    pub open_streams: Cell<usize>,
+    // While something is under way: when bytes came last, as of the sweep, and since when the client is
+    // asked.
     heard_at: Cell<Instant>,
+    asked_at: Cell<Option<Instant>>,
     // Streams that the client reset, streams that ended by its fault, and frames that brought nothing
     // forward: (count, since).
     resets: Cell<(u32, Instant)>,
@@ -104,7 +107,7 @@ pub struct Conn {
     /// The host that the last request named, as written and in its canonical form: the next nearly
     /// always names it again.
     pub host: RefCell<Option<(Box<str>, Rc<str>)>>,
-    // Answers under way; see `StreamBack::given`.
+    // Since when answers wait for their client to take more of them; see `h2::Answer`.
     streams: RefCell<Vec<Weak<Cell<Option<Instant>>>>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -141,7 +144,9 @@ impl Conn {
             upgrade: RefCell::new(None),
             heard: Cell::new(false),
             ask_due: Cell::new(false),
+            open_streams: Cell::new(0),
             heard_at: Cell::new(now),
+            asked_at: Cell::new(None),
             resets: Cell::new((0, now)),
             faults: Cell::new((0, now)),
             chores: Cell::new((0, now)),
@@ -169,7 +174,9 @@ impl Conn {
 
     /// Ends the connection for `why`, unless it is being ended already.
     pub fn kick(&self, why: Kick) {
-        if self.kick.get().is_none() {
+        // Whoever is asked to go because nothing is under way may still do what ends a connection at once.
+        let before = self.kick.get();
+        if before.is_none() || before == Some(Kick::Idle) && why != Kick::Idle {
             self.kick.set(Some(why));
             self.kicked_at.set(Some(clock::now()));
             self.wake();
@@ -182,19 +189,17 @@ impl Conn {
         self.kicked_at.set(None);
     }
 
-    /// An answer begins: its client must go on taking it.
-    pub fn watch_stream(&self, given: &Rc<Cell<Option<Instant>>>) {
-        if self.protocol == Protocol::Http2 {
-            self.streams.borrow_mut().push(Rc::downgrade(given));
-        }
+    /// An answer has to wait for its client, which must go on taking it.
+    pub fn watch_stream(&self, waits: &Rc<Cell<Option<Instant>>>) {
+        self.streams.borrow_mut().push(Rc::downgrade(waits));
     }
 
-    /// Whether a client has left a frame of an answer untaken for longer than `limit`.
+    /// Whether a client has taken nothing of an answer for longer than `limit`.
     fn has_stuck_stream(&self, now: Instant, limit: Duration) -> bool {
         let mut streams = self.streams.borrow_mut();
-        streams.retain(|given| given.strong_count() > 0);
-        streams.iter().filter_map(Weak::upgrade).any(|given| {
-            given.get().is_some_and(|since| now.saturating_duration_since(since) > limit)
+        streams.retain(|waits| waits.strong_count() > 0);
+        streams.iter().filter_map(Weak::upgrade).any(|waits| {
+            waits.get().is_some_and(|since| now.saturating_duration_since(since) > limit)
         })
     }
 
@@ -229,21 +234,27 @@ impl Conn {
     fn is_gone(&self, now: Instant) -> bool {
         if self.protocol != Protocol::Http2 || self.heard.take() || self.busy.get() == 0 {
             self.heard_at.set(now);
+            self.asked_at.set(None);
             return false;
         }
-        let silent = now.saturating_duration_since(self.heard_at.get());
-        // Asked once: with the first sweep that finds it so.
-        if silent > ASKED_AFTER && silent <= ASKED_AFTER + SWEEP {
-            self.ask_due.set(true);
-            self.wake();
+        match self.asked_at.get() {
+            Some(asked) => late(now, asked, ANSWERED_WITHIN),
+            None => {
+                if late(now, self.heard_at.get(), ASKED_AFTER) {
+                    self.asked_at.set(Some(now));
+                    self.ask_due.set(true);
+                    self.wake();
+                }
+                false
+            }
         }
-        silent > GONE_AFTER
     }
 
     /// Whether nothing is under way: no request, no beginning of one, and no answer that the socket
     /// has not taken yet.
     pub fn is_quiet(&self) -> bool {
         self.busy.get() == 0
+            && self.open_streams.get() == 0
             && self.head_since.get().is_none()
             && self.blocked_since.get().is_none()
     }

@@ -75,13 +75,17 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
         let mut exchanges = pin!(exchanges(worker, conn, &wire));
         std::future::poll_fn(|cx| {
             conn.set_waker(cx.waker());
-            caught(worker, || exchanges.as_mut().poll(cx))
+            let end = caught(worker, || exchanges.as_mut().poll(cx));
+            if matches!(end, Poll::Ready(None)) {
+                // Before what was under way is dropped: its client did not leave.
+                conn.panicked.set(true);
+            }
+            end
         })
         .await
     };
     let Some(end) = end else {
         // Its state is not to be trusted any more.
-        conn.panicked.set(true);
         return Closed::Error;
     };
     // Whoever still holds a body of this connection finds it ended.

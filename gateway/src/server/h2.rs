@@ -39,13 +39,13 @@ pub use body::RequestBody;
 /// thread have theirs.
 const TURNS: u8 = 8;
 
-/// How a connection came to its end.
+/// How a connection came to its end, and whether something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// As both sides agreed, or with a last word of ours that is on its way.
+    /// As both sides agreed, or with a last word that is on its way.
     Said(bool),
-    /// The client left.
-    Left(bool),
+    /// Nobody is there to hear anything.
+    Gone,
 }
 
 /// Serves HTTP/2 until the connection ends; why it did.
@@ -58,18 +58,22 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: ClientStream) -
     };
     let end = {
         let mut driver = Driver::new(worker, conn, &link, &ring);
-        std::future::poll_fn(|cx| caught(worker, || driver.poll(cx))).await
+        std::future::poll_fn(|cx| {
+            let end = caught(worker, || driver.poll(cx));
+            if matches!(end, Poll::Ready(None)) {
+                // Before what was under way is dropped: its client did not leave.
+                conn.panicked.set(true);
+            }
+            end
+        })
+        .await
     };
-    let Some(end) = end else {
-        // Its state is not to be trusted any more.
-        conn.panicked.set(true);
-        return Closed::Error;
-    };
-    // Whoever still holds a body of this connection finds it broken off.
-    let stream = link.borrow_mut().pipe.take_stream();
+    let stream = link.borrow_mut().take_stream();
     match end {
-        End::Left(failed) => closed(conn, failed),
-        End::Said(failed) => {
+        // Its state is not to be trusted any more.
+        None => Closed::Error,
+        Some(End::Gone) => closed(conn, true),
+        Some(End::Said(failed)) => {
             let why = closed(conn, failed);
             if let Some(stream) = stream {
                 Box::pin(linger(stream)).await;
@@ -86,6 +90,9 @@ struct Place {
     head_only: bool,
     request: Option<Running>,
     answer: Option<Answer>,
+    // It is among those that wait.
+    for_room: bool,
+    for_window: bool,
 }
 
 /// Runs a connection and its streams.
@@ -96,8 +103,9 @@ struct Driver {
     ring: Arc<Ring>,
     waker: Waker,
     places: Vec<Place>,
-    // Streams that wait for a window or for room.
-    blocked: Vec<usize>,
+    // Streams that wait for room, and for the connection's window or their own, which rings by itself.
+    for_room: Vec<usize>,
+    for_window: Vec<usize>,
     // The client may not be read from before something was written.
     full: bool,
     asked_to_leave: bool,
@@ -121,7 +129,8 @@ impl Driver {
             ring: Arc::clone(ring),
             waker,
             places: Vec::new(),
-            blocked: Vec::new(),
+            for_room: Vec::new(),
+            for_window: Vec::new(),
             full: false,
             asked_to_leave: false,
             first: 0,
@@ -163,7 +172,7 @@ impl Driver {
         let link = Rc::clone(&self.link);
         let mut link = link.borrow_mut();
         match self.conn.kick.get() {
-            Some(Kick::Stuck) => return Some(End::Left(true)),
+            Some(Kick::Stuck) => return Some(End::Gone),
             Some(Kick::HeaderTimeout) => return Some(self.say_end(&mut link, Code::NO_ERROR)),
             Some(Kick::Abuse) => return Some(self.say_end(&mut link, Code::ENHANCE_YOUR_CALM)),
             Some(Kick::Idle) | None => {}
@@ -195,7 +204,7 @@ impl Driver {
                 self.ring.ring_link();
                 None
             }
-            Ok(Read::End) => return Some(End::Left(link.streams.len() > 0)),
+            Ok(Read::End) => return Some(End::Said(link.streams.len() > 0)),
             Err(code) => Some(self.say_end(&mut link, code)),
         };
         drop(link);
@@ -205,8 +214,12 @@ impl Driver {
             let mut link = self.link.borrow_mut();
             link.fresh = fresh;
             if std::mem::take(&mut link.widened) {
-                drop(link);
-                self.unblock();
+                for place in self.for_window.drain(..) {
+                    self.ring.ring(place);
+                    if let Some(place) = self.places.get_mut(place) {
+                        place.for_window = false;
+                    }
+                }
             }
         }
         end
@@ -235,8 +248,15 @@ impl Driver {
         };
         while self.places.len() <= place {
             let waker = self.ring.waker(Some(self.places.len()));
-            let (head_only, request, answer) = (false, None, None);
-            self.places.push(Place { id: 0, waker, head_only, request, answer });
+            self.places.push(Place {
+                id: 0,
+                waker,
+                head_only: false,
+                request: None,
+                answer: None,
+                for_room: false,
+                for_window: false,
+            });
         }
         let request = Running::begin(begin(&self.worker, &self.conn), task);
         if let Some(free) = self.places.get_mut(place) {
@@ -273,15 +293,29 @@ impl Driver {
         if let Some(request) = &mut place.request {
             let Poll::Ready(response) = Pin::new(request).poll(&mut cx) else { return };
             place.request = None;
-            let mut link = self.link.borrow_mut();
             let (here, head_only) = ((at, place.id), place.head_only);
-            let answer = Answer::begin(&self.worker, &mut link, here, response, head_only);
-            place.answer = Some(answer);
+            place.answer = Some(Answer::begin(
+                &self.worker,
+                &self.conn,
+                &self.link,
+                here,
+                response,
+                head_only,
+            ));
         }
         let Some(answer) = &mut place.answer else { return };
         match answer.poll(&mut cx, &self.link) {
             Step::Content => {}
-            Step::Room => self.blocked.push(at),
+            Step::Room if place.for_room => {}
+            Step::Room => {
+                place.for_room = true;
+                self.for_room.push(at);
+            }
+            Step::Window if place.for_window => {}
+            Step::Window => {
+                place.for_window = true;
+                self.for_window.push(at);
+            }
             Step::Turn => self.ring.ring(at),
             Step::Over => self.close(at),
         }
@@ -298,31 +332,29 @@ impl Driver {
         link.close(at);
         if link.streams.len() == 0 && self.places.len() > stream::MOST_KEPT {
             // An idle connection holds little.
-            self.places = Vec::new();
-            self.blocked = Vec::new();
+            (self.places, self.for_room, self.for_window) = (Vec::new(), Vec::new(), Vec::new());
         }
-    }
-
-    fn unblock(&mut self) {
-        self.blocked.drain(..).for_each(|place| self.ring.ring(place));
     }
 
     fn write(&mut self) -> Option<End> {
         let link = Rc::clone(&self.link);
         let mut link = link.borrow_mut();
-        let mut cx = Context::from_waker(&self.waker);
-        let blocked_before = link.pipe.out.len() > 0;
-        if matches!(link.poll_write(&mut cx), Poll::Ready(Err(_))) {
-            return Some(End::Left(true));
+        let written = link.poll_write(&mut Context::from_waker(&self.waker));
+        match written {
+            Poll::Ready(Err(_)) => return Some(End::Gone),
+            Poll::Ready(Ok(())) if link.is_over() => return Some(End::Said(false)),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        if link.is_over() {
-            return Some(End::Said(false));
-        }
-        if blocked_before && link.pipe.has_room() {
+        if link.pipe.has_room() {
             if std::mem::take(&mut self.full) {
                 self.ring.ring_link();
             }
-            self.unblock();
+            for place in self.for_room.drain(..) {
+                self.ring.ring(place);
+                if let Some(place) = self.places.get_mut(place) {
+                    place.for_room = false;
+                }
+            }
         }
         None
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::clock;
 use crate::request::Cx;
 use crate::server::conn::{Conn, Kick};
 use crate::server::socket::ClientStream;
@@ -28,6 +29,12 @@ pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>) -> Cx {
         conn.wake();
     }
     Cx { worker: Rc::clone(worker), conn: Rc::clone(conn), snapshot }
+}
+
+/// A request that began is over before anybody looked at it: nothing is known of it.
+pub fn never_looked_at(conn: &Conn) {
+    conn.busy.set(conn.busy.get() - 1);
+    conn.quiet_since.set(clock::now());
 }
 
 /// What `poll` gives, or `None` if it panicked, which is counted.

@@ -11,6 +11,9 @@ use tokio::io::AsyncWrite;
 /// Pieces up to this size are copied behind what is gathered already.
 const MOST_COPIED: usize = 4 << 10;
 
+/// Bytes that were written and are kept before what is not.
+const MOST_WRITTEN: usize = 16 << 10;
+
 /// Pieces that one write takes.
 const MOST_SLICES: usize = 8;
 
@@ -117,6 +120,10 @@ impl Out {
         }
         if self.written == self.bytes.len() {
             self.bytes.clear();
+            self.written = 0;
+        } else if self.written >= MOST_WRITTEN.max(self.bytes.len() / 2) {
+            // A client that never takes all of it must not make it grow.
+            self.bytes.drain(..self.written);
             self.written = 0;
         }
     }

@@ -17,7 +17,7 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::body::ClientBody;
 use crate::request::{self, Cx, ResponseBody};
 use crate::server::conn::Refusal;
-use crate::server::http::caught;
+use crate::server::http::{caught, never_looked_at};
 use crate::snapshot::names;
 use crate::worker::Worker;
 
@@ -53,6 +53,18 @@ impl Running {
         let room = worker.rooms.take().unwrap_or_else(Room::new);
         room.desk.task.set(Some((cx, task)));
         Self { worker, room: Some(room) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be dropped before it was polled: its client took it back at once. Then no record counts
+        // it.
+        if let Some(room) = &self.room
+            && let Some((cx, _)) = room.desk.task.take()
+        {
+            never_looked_at(&cx.conn);
+        }
     }
 }
 

@@ -5,6 +5,9 @@ use bytes::Bytes;
 use super::huffman;
 use super::table::{Entry, Field, MOST_TABLE, Name, Table};
 
+/// Room for decoded strings that a connection keeps.
+const MOST_SCRATCH: usize = 4096;
+
 /// The compression is out of step with the peer's: no block that comes can be read any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the compression of fields is out of step")]
@@ -44,6 +47,14 @@ impl Decoder {
     /// # Errors
     /// When the block is not one. The connection cannot go on then.
     pub fn decode(&mut self, block: &Bytes, sink: &mut impl Sink) -> Result<(), CompressionFault> {
+        let decoded = self.read(block, sink);
+        if self.scratch.capacity() > MOST_SCRATCH {
+            self.scratch = Vec::new();
+        }
+        decoded
+    }
+
+    fn read(&mut self, block: &Bytes, sink: &mut impl Sink) -> Result<(), CompressionFault> {
         let mut reader = Reader { block, at: 0 };
         let mut resizable = true;
         while let Some(first) = reader.peek() {

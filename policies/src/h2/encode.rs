@@ -6,6 +6,13 @@
 
 use http::{HeaderName, StatusCode};
 
+/// What a block begins with, once, when a peer allows a smaller table than there was at first: ours has
+/// no bytes from now on (4.2, 6.3).
+pub const NO_TABLE: u8 = 0x20;
+
+/// Bytes that a table may have where no setting says otherwise.
+pub const FIRST_TABLE: u32 = 4096;
+
 /// Appends `:status`.
 pub fn put_status(out: &mut Vec<u8>, status: StatusCode) {
     let known = match status.as_u16() {

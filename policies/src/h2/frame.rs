@@ -222,9 +222,11 @@ fn unpadded(head: FrameHead, payload: &[u8], before: usize) -> Result<Range<usiz
     }
 }
 
-/// A setting that matters to a server that compresses without a table.
+/// A setting that matters to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
+    /// Bytes that the table of whoever sends fields may have.
+    Table(u32),
     /// Bytes that may be sent on a stream before its window is widened.
     InitialWindow(u32),
     /// The largest payload that the peer takes.
@@ -250,6 +252,7 @@ impl Iterator for Settings<'_> {
             let [a, b, c, d, e, f] = *entry.as_array()?;
             let value = u32::from_be_bytes([c, d, e, f]);
             match (u16::from_be_bytes([a, b]), value) {
+                (1, _) => return Some(Ok(Setting::Table(value))),
                 (2, 0..=1) => {}
                 (2, _) => return Some(Err(Code::PROTOCOL_ERROR)),
                 (4, 0..=MOST_WINDOW) => return Some(Ok(Setting::InitialWindow(value))),

@@ -18,6 +18,9 @@ pub enum HeadFault {
     TooLarge,
 }
 
+/// Fields that there is room for between two blocks.
+const MOST_KEPT: usize = 32;
+
 /// Takes the fields of one block after the other.
 #[derive(Debug)]
 pub struct HeadReader {
@@ -81,6 +84,7 @@ impl HeadReader {
         self.malformed = false;
         self.pseudos = 0;
         self.fields.clear();
+        self.fields.shrink_to(MOST_KEPT);
         (self.method, self.scheme, self.authority, self.path) = (None, None, None, None);
     }
 

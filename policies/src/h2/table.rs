@@ -81,6 +81,8 @@ impl Name {
             b":scheme" => Self::Pseudo(Pseudo::Scheme),
             b":status" => Self::Pseudo(Pseudo::Status),
             [b':', ..] => Self::Pseudo(Pseudo::Other),
+            // `http` takes it, and no backend of HTTP/1.1 would.
+            _ if written.contains(&b'"') => Self::Malformed,
             _ => HeaderName::from_lowercase(written).map_or(Self::Malformed, Self::Regular),
         }
     }

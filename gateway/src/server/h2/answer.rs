@@ -1,8 +1,10 @@
 //! An answer on its way to a client of HTTP/2: its head, and its content as the windows allow.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
@@ -12,7 +14,9 @@ use http_body::Body;
 use policies::h2::{Code, put_field, put_status};
 
 use super::link::Link;
+use crate::clock;
 use crate::request::ResponseBody;
+use crate::server::conn::Conn;
 use crate::worker::Worker;
 
 /// What an answer waits for.
@@ -20,8 +24,10 @@ use crate::worker::Worker;
 pub(super) enum Step {
     /// Its content; it wakes.
     Content,
-    /// A window, or room among what is to be written.
+    /// Room among what is to be written.
     Room,
+    /// A window.
+    Window,
     /// Others have their turn.
     Turn,
     /// Nothing: it is over.
@@ -31,6 +37,7 @@ pub(super) enum Step {
 /// An answer under way.
 #[derive(Debug)]
 pub(super) struct Answer {
+    conn: Rc<Conn>,
     place: usize,
     id: u32,
     body: Option<ResponseBody>,
@@ -38,13 +45,17 @@ pub(super) struct Answer {
     data: Bytes,
     // Nothing may follow the head. The content is asked all the same: it knows how it ended.
     bodiless: bool,
+    // Since when the client takes nothing of it: a window that stays shut is noticed by this alone (L12).
+    // Made when it has to wait for the first time.
+    waits: Option<Rc<Cell<Option<Instant>>>>,
 }
 
 impl Answer {
     /// Gives its head out.
     pub(super) fn begin(
         worker: &Worker,
-        link: &mut Link,
+        conn: &Rc<Conn>,
+        link: &RefCell<Link>,
         (place, id): (usize, u32),
         response: Response<ResponseBody>,
         head_only: bool,
@@ -57,8 +68,11 @@ impl Answer {
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = if ended || bodiless { None } else { body.size_hint().exact() };
         let date = worker.date();
-        link.send_fields(id, ended || bodiless, |out| write_head(out, &parts, length, &date));
-        Self { place, id, body: (!ended).then_some(body), data: Bytes::new(), bodiless }
+        link.borrow_mut().send_head(place, id, ended || bodiless, |out| {
+            write_head(out, &parts, length, &date);
+        });
+        let body = (!ended).then_some(body);
+        Self { conn: Rc::clone(conn), place, id, body, data: Bytes::new(), bodiless, waits: None }
     }
 
     /// Gives out what there is, one frame of content at a time.
@@ -82,8 +96,10 @@ impl Answer {
                     return Step::Over;
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    // Nobody may take a part for the whole (F03).
-                    link.borrow_mut().reset(self.place, self.id, Code::INTERNAL_ERROR);
+                    if !self.bodiless {
+                        // Nobody may take a part for the whole (F03).
+                        link.borrow_mut().reset(self.place, self.id, Code::INTERNAL_ERROR);
+                    }
                     return Step::Over;
                 }
                 Poll::Ready(Some(Ok(frame))) => frame,
@@ -102,7 +118,6 @@ impl Answer {
                             }
                         }
                     });
-                    self.body = None;
                     return Step::Over;
                 }
             }
@@ -111,22 +126,31 @@ impl Answer {
 
     /// Sends as much of what was given out as may be.
     fn send(&mut self, link: &RefCell<Link>) -> Step {
-        let last = {
-            let mut link = link.borrow_mut();
-            let Some(most) = link.window(self.place, self.id) else { return Step::Over };
-            if most == 0 || !link.pipe.has_room() {
-                return Step::Room;
-            }
-            let part = self.data.split_to(most.min(self.data.len()));
-            let last = self.data.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream);
-            link.send(self.place, self.id, part, last);
-            last
-        };
-        if last {
-            self.body = None;
-            return Step::Over;
+        let mut link = link.borrow_mut();
+        let Some(most) = link.window(self.place, self.id) else { return Step::Over };
+        if most == 0 || !link.pipe.has_room() {
+            self.wait();
+            return if most == 0 { Step::Window } else { Step::Room };
         }
-        Step::Turn
+        if let Some(waits) = &self.waits {
+            waits.set(None);
+        }
+        let part = self.data.split_to(most.min(self.data.len()));
+        let last = self.data.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream);
+        link.send(self.place, self.id, part, last);
+        if last { Step::Over } else { Step::Turn }
+    }
+
+    /// The client takes nothing, from now on if it did before.
+    fn wait(&mut self) {
+        let waits = self.waits.get_or_insert_with(|| {
+            let waits = Rc::default();
+            self.conn.watch_stream(&waits);
+            waits
+        });
+        if waits.get().is_none() {
+            waits.set(Some(clock::now()));
+        }
     }
 }
 

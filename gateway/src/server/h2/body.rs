@@ -73,7 +73,7 @@ impl RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        // A panic may have left it borrowed; then the connection ends anyway.
+        // Whoever drops it holds no borrow; if one did, the stream's end would do the same.
         if let Ok(mut link) = self.link.try_borrow_mut() {
             link.forget_content(self.place, self.id);
         }

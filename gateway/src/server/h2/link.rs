@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http::request::Parts;
 use http_body::Frame as Content;
 use policies::h2::{
-    Code, Decoder, HEAD, HeadReader, MOST_PAYLOAD, flag, kind, put_goaway, put_head, put_ping,
-    put_reset, put_settings, put_window,
+    Code, Decoder, HEAD, HeadReader, MOST_PAYLOAD, NO_TABLE, flag, kind, put_goaway, put_head,
+    put_ping, put_reset, put_settings, put_status, put_window,
 };
 
 mod taken;
@@ -39,7 +40,7 @@ const MOST_SENT: usize = MOST_GATHERED - HEAD;
 /// How much longer than its fields a block may be, coded as it is (T09).
 const MOST_BLOCK_FACTOR: usize = 4;
 
-/// The window of a connection before anybody widens it (6.9.2).
+/// A window before anybody speaks of it (6.9.2).
 const FIRST_WINDOW: u32 = 65_535;
 
 /// What is said in the `PING` that goes with the first `GOAWAY`, and in the one that asks whether
@@ -88,6 +89,16 @@ enum Leaving {
     Last(u32),
 }
 
+/// The table of our side, which is never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    /// As large as at first.
+    Agreed,
+    /// The client allows less: the next block has to say so.
+    ToBeEmptied,
+    Empty,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -123,6 +134,9 @@ pub(super) struct Link {
     most_block: usize,
     window: u32,
     link_window: u32,
+    // A client that has not heard of our window yet goes by the first one.
+    window_now: u32,
+    table: Table,
 }
 
 impl Link {
@@ -152,7 +166,7 @@ impl Link {
             block: None,
             decoder: Decoder::new(),
             head: HeadReader::new(most_fields),
-            streams: Streams::default(),
+            streams: Streams::new(limits.h2_streams as usize),
             reset: 0,
             widened: false,
             fresh: Vec::new(),
@@ -167,6 +181,8 @@ impl Link {
             most_block: most_fields.saturating_mul(MOST_BLOCK_FACTOR).max(MOST_PAYLOAD),
             window: limits.h2_stream_window,
             link_window,
+            window_now: limits.h2_stream_window.max(FIRST_WINDOW),
+            table: Table::Agreed,
         }
     }
 
@@ -191,11 +207,11 @@ impl Link {
             match self.pipe.poll_read(cx, &mut self.read) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::End),
-                Poll::Ready(Ok(more)) => count += more,
+                Poll::Ready(Ok(more)) => {
+                    count += more;
+                    self.conn.heard.set(true);
+                }
             }
-        }
-        if count > 0 {
-            self.conn.heard.set(true);
         }
         if self.read.is_empty() {
             // An idle connection holds no buffer.
@@ -216,6 +232,26 @@ impl Link {
         }
     }
 
+    /// So many bytes of a stream were taken: its window grows by them, by halves.
+    fn claim(&mut self, place: usize, id: u32, bytes: u32) {
+        let window = self.window;
+        if let Some(by) = self.streams.get(place, id).and_then(|stream| stream.claim(bytes, window))
+        {
+            self.say(|out| put_window(out, id, by));
+            self.conn.wake();
+        }
+        self.claim_link(bytes);
+    }
+
+    /// The client knows our settings.
+    fn agree(&mut self) {
+        let less = i64::from(std::mem::replace(&mut self.window_now, self.window))
+            - i64::from(self.window);
+        if less > 0 {
+            self.streams.all().for_each(|(_, stream)| stream.from_client -= less);
+        }
+    }
+
     /// The next frame of a stream's content. A stream that was reset has no end but breaks off.
     pub(super) fn poll_content(
         &mut self,
@@ -223,7 +259,6 @@ impl Link {
         id: u32,
         waker: &Waker,
     ) -> Poll<Option<Result<Content<Bytes>, BodyFault>>> {
-        let window = self.window;
         let broken = Poll::Ready(Some(Err(BodyFault::Broken)));
         let Some(stream) = self.streams.get(place, id) else { return broken };
         if stream.reset || !stream.wanted {
@@ -235,24 +270,14 @@ impl Link {
             }
             stream.set_reader(waker);
             if std::mem::take(&mut stream.continue_due) {
-                // `:status: 100`, and nothing besides.
-                let block = b"\x08\x03100";
-                self.say(|out| {
-                    put_head(out, block.len(), kind::HEADERS, flag::END_HEADERS, id);
-                    out.extend_from_slice(block);
-                });
+                self.send_fields(id, false, |out| put_status(out, StatusCode::CONTINUE));
                 self.conn.wake();
             }
             return Poll::Pending;
         };
         stream.continue_due = false;
         if let Some(data) = frame.data_ref() {
-            let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            if let Some(by) = stream.claim(bytes, window) {
-                self.say(|out| put_window(out, id, by));
-                self.conn.wake();
-            }
-            self.claim_link(bytes);
+            self.claim(place, id, u32::try_from(data.len()).unwrap_or(u32::MAX));
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -284,13 +309,34 @@ impl Link {
         self.pipe.out.put(data);
     }
 
+    /// Gives out the head of an answer: nobody waits for a 100 any more.
+    pub(super) fn send_head(
+        &mut self,
+        place: usize,
+        id: u32,
+        ends: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if let Some(stream) = self.streams.get(place, id) {
+            stream.continue_due = false;
+        }
+        self.send_fields(id, ends, write);
+    }
+
     /// Gives out fields as `write` appends them.
     pub(super) fn send_fields(&mut self, id: u32, ends: bool, write: impl FnOnce(&mut Vec<u8>)) {
         let most = self.most_payload;
+        let empties = self.table == Table::ToBeEmptied;
+        if empties {
+            self.table = Table::Empty;
+        }
         let ended = if ends { flag::END_STREAM } else { 0 };
         self.say(|out| {
             let begins = out.len();
             put_head(out, 0, kind::HEADERS, ended | flag::END_HEADERS, id);
+            if empties {
+                out.push(NO_TABLE);
+            }
             write(out);
             let length = out.len() - begins - HEAD;
             let rest = if length > most { out.split_off(begins + HEAD + most) } else { Vec::new() };
@@ -315,7 +361,6 @@ impl Link {
             stream.reset = true;
             self.reset += 1;
             self.say(|out| put_reset(out, id, code));
-            self.streams.note_reset(id);
         }
     }
 
@@ -323,6 +368,9 @@ impl Link {
     /// that it need not (8.1).
     pub(super) fn close(&mut self, place: usize) {
         let Some(mut stream) = self.streams.close(place) else { return };
+        self.conn.open_streams.set(self.streams.len());
+        // It finds that there is no more.
+        stream.wake();
         self.reset -= usize::from(stream.reset);
         let bytes = stream.forget();
         self.claim_link(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -330,8 +378,18 @@ impl Link {
             self.say(|out| put_reset(out, stream.id, Code::NO_ERROR));
         }
         if !stream.ended {
-            self.streams.note_reset(stream.id);
+            self.streams.note_cut(stream.id);
         }
+    }
+
+    /// The connection is over: whoever still holds a body finds it broken off, and the stream is given
+    /// back.
+    pub(super) fn take_stream(&mut self) -> Option<ClientStream> {
+        for (_, stream) in self.streams.all() {
+            stream.reset = true;
+            stream.wake();
+        }
+        self.pipe.take_stream()
     }
 
     /// Asks whether somebody is there.
@@ -358,7 +416,8 @@ impl Link {
 
     /// The last words of a connection that ends at once.
     pub(super) fn end(&mut self, code: Code) {
-        let last = self.last;
+        // Never more than was said before (6.8).
+        let last = if let Leaving::Last(last) = self.leaving { last } else { self.last };
         self.say(|out| put_goaway(out, last, code));
     }
 

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::Frame;
 use policies::h2::Code;
+
+/// Pieces of content below this size are gathered.
+const SMALL: usize = 1024;
 
 /// A stream.
 #[derive(Debug, Default)]
@@ -28,8 +32,10 @@ pub(super) struct Stream {
     pub from_client: i64,
     // Bytes that were taken, and that the client was not told of yet.
     unclaimed: u32,
-    // Content that came and was not taken.
-    queue: VecDeque<Frame<Bytes>>,
+    // What came and was not taken: content, small pieces of it gathered behind, trailers.
+    queue: VecDeque<Bytes>,
+    tail: BytesMut,
+    trailers: Option<Box<HeaderMap>>,
     queued: u64,
     reader: Option<Waker>,
 }
@@ -47,35 +53,60 @@ impl Stream {
         }
     }
 
-    /// Content, or trailers, came.
-    pub(super) fn put(&mut self, frame: Frame<Bytes>) {
-        self.queued += size(&frame);
-        self.queue.push_back(frame);
+    /// Content came. A small piece, unless it is all there is, is copied: it would keep all of what it
+    /// came in.
+    pub(super) fn put(&mut self, content: Bytes) {
+        self.queued += content.len() as u64;
+        let only = self.ended && self.queue.is_empty() && self.tail.is_empty();
+        if content.len() < SMALL && !only {
+            return self.tail.extend_from_slice(&content);
+        }
+        if !self.tail.is_empty() {
+            self.queue.push_back(self.tail.split().freeze());
+        }
+        self.queue.push_back(content);
+    }
+
+    /// Trailers came.
+    pub(super) fn put_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = Some(Box::new(trailers));
     }
 
     /// What came first of what was not taken.
     pub(super) fn take(&mut self) -> Option<Frame<Bytes>> {
-        let frame = self.queue.pop_front()?;
-        self.queued -= size(&frame);
-        Some(frame)
+        let content = match self.queue.pop_front() {
+            Some(content) => content,
+            None if self.tail.is_empty() => {
+                return self.trailers.take().map(|trailers| Frame::trailers(*trailers));
+            }
+            None => self.tail.split().freeze(),
+        };
+        self.queued -= content.len() as u64;
+        Some(Frame::data(content))
     }
 
     /// Nobody wants its content any more: how much of it there was.
     pub(super) fn forget(&mut self) -> u64 {
         self.wanted = false;
         self.reader = None;
-        self.queue = VecDeque::new();
+        (self.queue, self.tail, self.trailers) = (VecDeque::new(), BytesMut::new(), None);
         std::mem::take(&mut self.queued)
     }
 
     /// Whether all of its content came and was taken.
     pub(super) fn is_read(&self) -> bool {
-        self.ended && self.queue.is_empty()
+        self.ended && self.queued == 0 && self.trailers.is_none()
     }
 
-    /// Bytes of content that are still to be taken, where known.
+    /// Bytes of content that are still to be taken, where known and nothing comes behind them.
     pub(super) fn content_left(&self) -> Option<u64> {
-        if self.ended { Some(self.queued) } else { self.left.map(|left| left + self.queued) }
+        if self.trailers.is_some() {
+            None
+        } else if self.ended {
+            Some(self.queued)
+        } else {
+            self.left.map(|left| left + self.queued)
+        }
     }
 
     /// Bytes of content came: whether as many may (RFC 9113, 8.1.1).
@@ -120,16 +151,11 @@ impl Stream {
     }
 }
 
-fn size(frame: &Frame<Bytes>) -> u64 {
-    frame.data_ref().map_or(0, |data| data.len() as u64)
-}
-
 /// Places that a connection without streams keeps.
 pub(super) const MOST_KEPT: usize = 4;
 
-/// Numbers of streams that this side reset, newest last: what comes on them was sent before the client
-/// knew.
-const MOST_REMEMBERED: usize = 128;
+/// Numbers of streams that are remembered beside twice as many as may be open.
+const LEAST_REMEMBERED: usize = 128;
 
 /// The streams of a connection, each at a place of its own while it is open.
 #[derive(Debug, Default)]
@@ -138,10 +164,17 @@ pub(super) struct Streams {
     free: Vec<usize>,
     // Number and place, in the order of the numbers, which is that in which they were opened.
     open: Vec<(u32, usize)>,
-    reset: VecDeque<u32>,
+    // Closed before the client had sent all of it, newest last: what still comes was sent before it knew.
+    cut: VecDeque<u32>,
+    remembered: usize,
 }
 
 impl Streams {
+    /// Of a connection that may have so many open at once.
+    pub(super) fn new(most: usize) -> Self {
+        Self { remembered: 2 * most + LEAST_REMEMBERED, ..Self::default() }
+    }
+
     /// Open streams.
     pub(super) fn len(&self) -> usize {
         self.open.len()
@@ -199,17 +232,17 @@ impl Streams {
         Some(stream)
     }
 
-    /// This side reset a stream.
-    pub(super) fn note_reset(&mut self, id: u32) {
-        if self.reset.len() == MOST_REMEMBERED {
-            self.reset.pop_front();
+    /// A stream was closed, or not opened, before the client had sent all of it.
+    pub(super) fn note_cut(&mut self, id: u32) {
+        if self.cut.len() >= self.remembered {
+            self.cut.pop_front();
         }
-        self.reset.push_back(id);
+        self.cut.push_back(id);
     }
 
-    /// Whether this side reset it lately.
-    pub(super) fn was_reset(&self, id: u32) -> bool {
-        self.reset.contains(&id)
+    /// Whether that was so lately.
+    pub(super) fn was_cut(&self, id: u32) -> bool {
+        self.cut.contains(&id)
     }
 }
 
@@ -228,12 +261,59 @@ mod tests {
         assert_eq!(stream(Some(7)).count(6, true), Err(Code::PROTOCOL_ERROR));
         let mut stream = stream(Some(7));
         assert_eq!(stream.count(6, false), Ok(()));
-        stream.put(Frame::data(Bytes::from_static(b"123456")));
+        stream.put(Bytes::from_static(b"123456"));
         assert_eq!(stream.content_left(), Some(7));
         assert!(stream.take().is_some());
         assert_eq!(stream.content_left(), Some(1));
         assert_eq!(stream.count(1, true), Ok(()));
         assert!(stream.is_read());
+    }
+
+    proptest! {
+        /// However it came: content in its order, trailers last, and how much is left is told as it is.
+        #[test]
+        fn content_is_taken_as_it_came(
+            sizes in prop::collection::vec(prop_oneof![0..5_usize, 1000..1050_usize], 0..20),
+            takes in prop::collection::vec(0..3_usize, 0..20),
+            trailers: bool,
+        ) {
+            let mut stream = Stream::new(1, false, None, 100, 100);
+            let (mut came, mut taken) = (Vec::new(), Vec::new());
+            let mut take = |stream: &mut Stream| match stream.take().map(Frame::into_data) {
+                Some(Ok(data)) => { taken.extend_from_slice(&data); true }
+                Some(Err(_)) | None => false,
+            };
+            for (number, size) in sizes.iter().enumerate() {
+                let piece: Vec<u8> = (0..*size).map(|at| (at * 7 + number).to_le_bytes()[0]).collect();
+                came.extend_from_slice(&piece);
+                stream.ended = number + 1 == sizes.len();
+                if !piece.is_empty() {
+                    stream.put(piece.into());
+                }
+                for _ in 0..takes.get(number).copied().unwrap_or(0) {
+                    take(&mut stream);
+                }
+            }
+            stream.ended = true;
+            if trailers {
+                stream.put_trailers(HeaderMap::new());
+                prop_assert_eq!(stream.content_left(), None);
+            } else {
+                prop_assert!(stream.content_left().is_some());
+            }
+            while take(&mut stream) {}
+            prop_assert_eq!(taken, came);
+            prop_assert!(stream.is_read() && stream.content_left() == Some(0));
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told() {
+        let mut stream = Stream::new(1, false, None, 100, 100);
+        stream.put(Bytes::from_static(&[0; 2000]));
+        stream.put(Bytes::from_static(b"small"));
+        assert_eq!((stream.forget(), stream.forget()), (2005, 0));
+        assert!(stream.take().is_none());
     }
 
     #[test]

@@ -154,6 +154,7 @@ fn what_http_has_no_names_or_values_for_is_told_apart() {
     for (what, block) in [
         ("a capital", &[0x00, 1, b'A', 1, b'b'][..]),
         ("a space in a name", &[0x00, 3, b'a', b' ', b'b', 0]),
+        ("a quote in a name", &[0x00, 2, b'a', b'"', 1, b'b']),
         ("no name", &[0x00, 0, 1, b'b']),
         ("a line end in a value", &[0x00, 1, b'a', 3, b'b', b'\n', b'c']),
         ("a zero in a value", &[0x00, 1, b'a', 1, 0]),

@@ -77,6 +77,7 @@ fn settings_are_read_in_their_order_and_judged() {
     assert_eq!(
         read(&[entry(1, 0), entry(4, 7), entry(99, 1), entry(5, 16_384), entry(2, 0), entry(4, 8)]),
         Ok(vec![
+            Setting::Table(0),
             Setting::InitialWindow(7),
             Setting::MostPayload(16_384),
             Setting::InitialWindow(8)

@@ -2,14 +2,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body::Frame as Content;
 use policies::framing;
 use policies::h2::{
-    Code, Fault, Frame, FrameHead, HEAD, HeadFault, MOST_PAYLOAD, PREFACE, Setting, Settings, flag,
-    kind, put_head, put_ping, put_reset,
+    Code, FIRST_TABLE, Fault, Frame, FrameHead, HEAD, HeadFault, MOST_PAYLOAD, PREFACE, Setting,
+    Settings, flag, kind, put_head, put_ping, put_reset,
 };
 
-use super::{Block, Fresh, LEAVING, Leaving, Link, MOST_RESET};
+use super::{Block, Fresh, LEAVING, Leaving, Link, MOST_RESET, Table};
 use crate::clock;
 use crate::server::conn::{Kick, Refusal};
 use crate::server::h2::stream::Stream;
@@ -172,9 +171,10 @@ impl Link {
                 }
             }
             Frame::SettingsAck if !self.settled => return forbidden,
+            Frame::SettingsAck => self.agree(),
             Frame::Nothing => self.chore(),
             // What is left says nothing that changes anything here.
-            Frame::SettingsAck | Frame::Pong(_) | Frame::GoAway => {}
+            Frame::Pong(_) | Frame::GoAway => {}
             Frame::Data { .. }
             | Frame::Headers { .. }
             | Frame::Continuation { .. }
@@ -184,20 +184,27 @@ impl Link {
     }
 
     fn take_settings(&mut self, payload: &[u8]) -> Result<(), Code> {
+        let mut first_window = None;
         for setting in Settings::of(payload) {
             match setting? {
                 Setting::MostPayload(most) => self.most_payload = most,
-                Setting::InitialWindow(window) => {
-                    let by = i64::from(window) - self.first_to_client;
-                    self.first_to_client = i64::from(window);
-                    for (place, stream) in self.streams.all() {
-                        stream.to_client += by;
-                        if stream.to_client > MOST_WINDOW {
-                            return Err(Code::FLOW_CONTROL_ERROR);
-                        }
-                        self.ring.ring(place);
+                Setting::InitialWindow(window) => first_window = Some(i64::from(window)),
+                Setting::Table(most) => {
+                    if most < FIRST_TABLE && self.table == Table::Agreed {
+                        self.table = Table::ToBeEmptied;
                     }
                 }
+            }
+        }
+        // Once, however often the frame says it.
+        if let Some(window) = first_window {
+            let by = window - std::mem::replace(&mut self.first_to_client, window);
+            for (place, stream) in self.streams.all() {
+                stream.to_client += by;
+                if stream.to_client > MOST_WINDOW {
+                    return Err(Code::FLOW_CONTROL_ERROR);
+                }
+                self.ring.ring(place);
             }
         }
         self.say(|out| put_head(out, 0, kind::SETTINGS, flag::ACK, 0));
@@ -241,18 +248,19 @@ impl Link {
             self.claim_link(length);
             return Err(Fault::Stream(id, code));
         }
-        let taken = if stream.wanted {
-            let padding = length - u32::try_from(content.len()).unwrap_or(length);
-            if !content.is_empty() {
-                stream.put(Content::data(content));
-            }
-            stream.wake();
-            padding
-        } else {
+        if !stream.wanted {
             // Its window is left as it is: nobody wants more.
-            length
-        };
-        self.claim_link(taken);
+            self.claim_link(length);
+            return Ok(());
+        }
+        let padding = length - u32::try_from(content.len()).unwrap_or(length);
+        if !content.is_empty() {
+            stream.put(content);
+        }
+        stream.wake();
+        if padding > 0 {
+            self.claim(place, id, padding);
+        }
         Ok(())
     }
 
@@ -262,7 +270,7 @@ impl Link {
         if id > self.last {
             return Err(Fault::Connection(Code::PROTOCOL_ERROR));
         }
-        if !self.streams.was_reset(id) {
+        if !self.streams.was_cut(id) {
             return Err(Fault::Connection(Code::STREAM_CLOSED));
         }
         self.chore();
@@ -272,6 +280,8 @@ impl Link {
     fn take_block(&mut self, id: u32, ends: bool, block: &Bytes) -> Result<(), Fault> {
         let decoded = self.decoder.decode(block, &mut self.head);
         decoded.map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR))?;
+        // The clock of the next head is another.
+        self.conn.head_since.set(None);
         if let Some(place) = self.streams.find(id) {
             let trailers = self.head.trailers();
             return self.take_trailers(place, id, ends, trailers);
@@ -287,13 +297,15 @@ impl Link {
         if matches!(self.leaving, Leaving::Last(last) if id > last) {
             // The client learns that it was not served, and may send it again elsewhere.
             self.head.clear();
-            self.streams.note_reset(id);
+            self.streams.note_cut(id);
+            self.chore();
             return Ok(());
         }
         if self.streams.len() - self.reset >= self.most_streams {
             self.head.clear();
             self.say(|out| put_reset(out, id, Code::REFUSED_STREAM));
-            self.streams.note_reset(id);
+            self.streams.note_cut(id);
+            self.chore();
             return Ok(());
         }
         let malformed = Fault::Stream(id, Code::PROTOCOL_ERROR);
@@ -311,10 +323,11 @@ impl Link {
         if ends && left.is_some_and(|left| left > 0) {
             return Err(malformed);
         }
-        let mut stream = Stream::new(id, ends, left, self.window, self.first_to_client);
+        let mut stream = Stream::new(id, ends, left, self.window_now, self.first_to_client);
         stream.continue_due = waits && !ends;
         stream.wanted &= head.is_ok();
         let place = self.streams.open(stream);
+        self.conn.open_streams.set(self.streams.len());
         self.fresh.push(Fresh { place, id, head, has_body: !ends });
         Ok(())
     }
@@ -340,7 +353,7 @@ impl Link {
             return fault(code);
         }
         if stream.wanted {
-            stream.put(Content::trailers(trailers));
+            stream.put_trailers(trailers);
             stream.wake();
         }
         Ok(())
@@ -354,9 +367,9 @@ impl Link {
             return;
         }
         self.say(|out| put_reset(out, id, code));
-        self.streams.note_reset(id);
-        if let Some(place) = self.streams.find(id) {
-            self.end_by_reset(place);
+        match self.streams.find(id) {
+            Some(place) => self.end_by_reset(place),
+            None => self.streams.note_cut(id),
         }
     }
 

@@ -186,11 +186,7 @@ impl Worker {
             *arena = BytesMut::with_capacity(16 << 10);
         }
         write(&mut arena);
-        let mut value = HeaderValue::from_maybe_shared(arena.split().freeze()).ok()?;
-        // Made for one message: HPACK need not keep it in its table, where it would only push out what
-        // comes again.
-        value.set_sensitive(true);
-        Some(value)
+        HeaderValue::from_maybe_shared(arena.split().freeze()).ok()
     }
 
     /// [`Self::header`] of text that is at hand.

@@ -15,6 +15,7 @@ mod tee;
 mod language_model;
 mod mlserver;
 mod grpc;
+mod http2;
 mod as_written;
 mod webhooks;
 mod openapi;

@@ -330,8 +330,8 @@ impl Record {
     pub async fn drain_body(&mut self) {
         let Some(mut body) = self.body.take() else { return };
         let small = body.size_hint().exact().is_some_and(|length| length <= MOST_DRAINED);
-        // On HTTP/2 too: a stream that ends with its body unread is reset, and a client that is refused
-        // often would find its connection ended for too many resets.
+        // On HTTP/2 too: a stream that ends with its body unread is reset, with NO_ERROR, and there are
+        // clients that take that for a failure.
         if !small || self.expects_continue {
             return;
         }

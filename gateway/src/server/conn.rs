@@ -294,3 +294,56 @@ impl Conn {
 fn late(now: Instant, since: Instant, limit: Duration) -> bool {
     now.saturating_duration_since(since) > limit
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn() -> Rc<Conn> {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        Conn::new(anywhere, anywhere, Protocol::Http2, "", "")
+    }
+
+    #[test]
+    fn a_silent_client_is_asked_once_and_has_time_to_answer() {
+        let conn = conn();
+        conn.busy.set(1);
+        let began = clock::now();
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        assert!(!conn.is_gone(at(19)) && !conn.ask_due.take());
+        // However late the sweep is that finds it silent, it is asked before it is gone.
+        assert!(!conn.is_gone(at(45)) && conn.ask_due.take());
+        assert!(!conn.is_gone(at(54)) && !conn.ask_due.take());
+        conn.heard.set(true);
+        assert!(!conn.is_gone(at(56)));
+        assert!(!conn.is_gone(at(80)) && conn.ask_due.take());
+        assert!(conn.is_gone(at(91)));
+        conn.busy.set(0);
+        assert!(!conn.is_gone(at(200)), "nobody is asked who has nothing under way");
+    }
+
+    #[test]
+    fn whoever_is_asked_to_go_may_still_be_cut() {
+        let conn = conn();
+        conn.kick(Kick::Idle);
+        let asked = conn.kicked_at.get();
+        conn.kick(Kick::Idle);
+        assert_eq!(conn.kicked_at.get(), asked, "the clock of an end goes on");
+        conn.kick(Kick::Stuck);
+        conn.kick(Kick::Abuse);
+        conn.kick(Kick::Idle);
+        assert_eq!(conn.kick.get(), Some(Kick::Stuck), "and the first reason holds");
+    }
+
+    #[test]
+    fn what_is_counted_is_forgotten_after_a_while() {
+        let conn = conn();
+        let now = clock::now();
+        for second in 0..40 {
+            (0..25).for_each(|_| conn.count_resets(now + Duration::from_secs(second * 4)));
+        }
+        assert_eq!(conn.kick.get(), None, "75 in ten seconds");
+        (0..=MOST_RESETS).for_each(|_| conn.count_resets(now));
+        assert_eq!(conn.kick.get(), Some(Kick::Abuse));
+    }
+}

@@ -170,6 +170,21 @@ mod tests {
         }
     }
 
+    /// A client that takes a little less than it is given, for ever.
+    #[test]
+    fn what_was_written_is_not_kept() {
+        let mut slow = Slow { takes: vec![1_000; 1_000], got: Vec::new() };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut out = Out::default();
+        out.put(Bytes::from_static(&[0; 2_000]));
+        for _ in 0..1_000 {
+            out.put(Bytes::from_static(&[0; 1_000]));
+            assert!(out.poll_write(&mut cx, Pin::new(&mut slow)).is_ready());
+            assert_eq!(out.len(), 2_000);
+        }
+        assert!(out.bytes.capacity() < 4 * MOST_WRITTEN, "{}", out.bytes.capacity());
+    }
+
     proptest! {
         /// Whatever is put and however little a client takes at a time, the bytes come in order.
         #[test]

@@ -15,6 +15,7 @@ mod start;
 mod wire_answers;
 mod wire_bodies;
 mod wire_h2;
+mod wire_windows;
 mod wire_heads;
 mod wire_kit;
 mod wire_limits;

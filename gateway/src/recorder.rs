@@ -314,6 +314,7 @@ impl Drain {
             for item in drained.drain(..) {
                 self.keep(item);
             }
+            threads::give_way(self.queue.len());
             if self.backlog.len() >= BACKLOG {
                 break;
             }

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
-use crate::server::accept::{Acceptor, accept, bind};
+use crate::server::accept::{Acceptor, accept, bind, bind_first};
 use crate::server::conn::Kick;
 use crate::telemetry::runtime::Watch;
 use crate::worker::{Shared, Worker};
@@ -41,7 +41,7 @@ impl Workers {
         tls: &Arc<ServerConfig>,
     ) -> io::Result<Self> {
         let count = shared.open.len();
-        let first = bind(listen)?;
+        let first = bind_first(listen)?;
         let edge = first.local_addr()?;
         let mut listeners = vec![first];
         for _ in 1..count {

@@ -30,6 +30,18 @@ pub fn behind<T: Send + 'static>(
     })
 }
 
+/// A thread behind has done a piece of what it has to do, and there is less than [`LITTLE`] of that: a worker
+/// that waits for this core goes first. Where there is much, it is not asked: a worker that is busy all the
+/// time would leave it too little.
+pub fn give_way(left: usize) {
+    if left < LITTLE {
+        std::thread::yield_now();
+    }
+}
+
+/// Rows that are little to do: a batch of the recorder at some thousand requests a second.
+const LITTLE: usize = 512;
+
 /// This thread, and no other. If it may not, it runs as before.
 fn step_back() {
     if let Ok(own) = getpriority_process(None) {

@@ -369,6 +369,60 @@ async fn a_key_calls_the_routes_it_was_given_and_a_viewer_none() {
     assert_eq!(one.calls(), 4);
 }
 
+/// A key for some routes changes experiments of those, and of no other, in whatever way it asks.
+#[tokio::test]
+async fn a_key_for_a_route_changes_experiments_of_that_route_only() {
+    let (_stable, _canary, split) = two().await;
+    let more = "[routes.other]\npath = \"/other\"\nbackend = \"stable\"\n";
+    let gateway = gateway(format!("{split}\n{more}")).start().await;
+    let theirs = gateway.make_key("experimenter", json!({"routes": ["other"]})).await;
+    let theirs = Client::plain(gateway.admin).bearer(&theirs);
+    let body = json!({"weights": {"stable": 50, "canary": 50}}).to_string();
+    for (method, path) in [
+        ("PUT", "/api/v1/experiments/int8/weights"),
+        ("PUT", "/api/v1/experiments/int%38/weights"),
+        ("POST", "/api/v1/experiments/int8/undo"),
+        ("POST", "/api/v1/experiments/int8/ramp"),
+        ("PATCH", "/api/v1/experiments/int8"),
+        ("DELETE", "/api/v1/experiments/int8"),
+    ] {
+        let answer = theirs.request(method, path, body.clone()).header("if-match", "\"1\"").await;
+        assert_eq!(answer.status, 403, "{method} {path}: {}", answer.text());
+        assert_eq!(message(&answer), "this key may change nothing of route \"chat\"");
+    }
+    assert_eq!(theirs.get("/api/v1/experiments/int8").await.status, 200, "it may look");
+    let made = |route: &str| {
+        json!({
+            "name": "theirs", "route": route, "unit": ["key"], "control": "a",
+            "variants": {
+                "a": {"backend": "stable", "weight": 90}, "b": {"backend": "canary", "weight": 10},
+            },
+        })
+        .to_string()
+    };
+    let refused = theirs.post("/api/v1/experiments", made("chat")).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let answer = theirs.post("/api/v1/experiments", made("other")).await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let seen = answer.header("etag").unwrap().to_owned();
+    let moved = json!({"route": "chat"}).to_string();
+    let answer = theirs
+        .request("PATCH", "/api/v1/experiments/theirs", moved)
+        .header("if-match", &seen)
+        .await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    let body = json!({"weights": {"a": 50, "b": 50}}).to_string();
+    let path = "/api/v1/experiments/theirs/weights";
+    let answer = theirs.request("PUT", path, body).header("if-match", &seen).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // One for all routes may do what this one may not.
+    let all = gateway.make_key("experimenter", Value::Null).await;
+    let all = Client::plain(gateway.admin).bearer(&all);
+    let answer =
+        all.request("DELETE", "/api/v1/experiments/theirs", "").header("if-match", "*").await;
+    assert_ne!(answer.status, 403, "{}", answer.text());
+}
+
 #[tokio::test]
 async fn an_operator_makes_and_revokes_keys_of_lower_roles_only() {
     let (_stable, _canary, split) = two().await;

@@ -78,3 +78,21 @@ async fn what_is_written_during_the_start_is_read_after_it() {
     })
     .await;
 }
+
+/// Each worker has a socket of its own on one port, and so could another process: half of the clients would
+/// be its.
+#[tokio::test]
+async fn a_port_that_another_gateway_has_is_not_shared() {
+    let model = backend().answers("x").start().await;
+    let weir = gateway(split(&model, &model)).write().spawn().await;
+    let second = gateway(split(&model, &model)).write();
+    let text = std::fs::read_to_string(&second.file).unwrap();
+    let free = text.lines().find(|line| line.starts_with("listen = ")).unwrap();
+    std::fs::write(&second.file, text.replacen(free, &format!("listen = \"{}\"", weir.edge), 1))
+        .unwrap();
+    let starting = second.begin();
+    assert_eq!(starting.exit(seconds(10)).await, Some(1));
+    let said = starting.stderr();
+    assert!(said.contains("server.listen") && said.contains("in use"), "{said}");
+    assert_eq!(weir.client(&weir.make_key("client").await).get("/").await.status, 200);
+}

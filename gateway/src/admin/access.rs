@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use policies::api_key::credential_of;
 
 use super::Context;
 use super::error::{ApiError, no_such_method};
+use super::experiments;
 use super::listener::Peer;
 use super::operations;
 use super::session::{self, InSession};
@@ -51,10 +53,14 @@ pub async fn guard(
     State(context): State<Context>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     matched: Option<MatchedPath>,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     next: Next,
 ) -> Response {
-    let response = checked(&context, peer, matched, request, next).await;
+    let experiment = params.ok().and_then(|params| {
+        params.iter().find(|(name, _)| *name == "experiment").map(|(_, value)| value.to_owned())
+    });
+    let response = checked(&context, peer, matched, experiment, request, next).await;
     with_headers(response, context.is_tls())
 }
 
@@ -62,6 +68,7 @@ async fn checked(
     context: &Context,
     peer: SocketAddr,
     matched: Option<MatchedPath>,
+    experiment: Option<String>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -103,6 +110,13 @@ async fn checked(
         ))
         .into_response();
     }
+    if method != Method::GET
+        && let Some(experiment) = experiment
+        && let Some(route) = experiments::route_of(&context.changes.view(), &experiment)
+        && let Err(error) = may_change(&caller, &route)
+    {
+        return error.into_response();
+    }
     if let Some(session) = &session
         && method != Method::GET
         && let Err(error) = session::check_change(context, session, request.headers())
@@ -118,6 +132,14 @@ async fn checked(
         events::admin_call(method.as_str(), matched.as_str(), status, &key_id, began.elapsed());
     }
     response
+}
+
+/// A key for some routes changes experiments of those.
+pub(super) fn may_change(caller: &Caller, route: &str) -> Result<(), ApiError> {
+    if caller.grants.allows(route) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(format!("this key may change nothing of route {route:?}")))
 }
 
 async fn run(request: Request, next: Next, is_read: bool) -> Response {

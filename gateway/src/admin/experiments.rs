@@ -27,6 +27,8 @@ use crate::store::{RevisionRow, Source, State as Running};
 pub mod define;
 pub mod shown;
 
+pub(super) use shown::route_of;
+
 /// The experiment as the API shows it, as JSON.
 pub fn described(
     context: &Context,

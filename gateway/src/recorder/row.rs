@@ -5,6 +5,7 @@
 //! it to the recorder; the recorder gives it back. So the text fields keep their capacity and an
 //! ordinary request allocates nothing here.
 
+use compact_str::CompactString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use policies::outcome::{Flag, Outcome, RejectReason};
@@ -114,9 +115,9 @@ pub struct Row {
     /// Wall clock at the end of the head, nanoseconds since 1970.
     pub started_unix_nanos: u64,
     /// The client's own request id, if well formed.
-    pub client_request_id: String,
+    pub client_request_id: CompactString,
     /// The backend's.
-    pub upstream_request_id: String,
+    pub upstream_request_id: CompactString,
     /// Trace this request belongs to.
     pub trace_id: [u8; 16],
     /// Span of this request.
@@ -139,14 +140,14 @@ pub struct Row {
     /// TLS cipher suite.
     pub tls_cipher: &'static str,
     /// User agent, cut.
-    pub user_agent: String,
+    pub user_agent: CompactString,
 
     /// Method, cut.
-    pub method: String,
+    pub method: CompactString,
     /// Canonical path, cut at 512 bytes.
-    pub path: String,
+    pub path: CompactString,
     /// Authority as the client asked.
-    pub host: String,
+    pub host: CompactString,
     /// Route.
     pub route: Option<Name>,
     /// `http.route`.
@@ -155,7 +156,7 @@ pub struct Row {
     pub request_bytes: u64,
 
     /// Key that called: its public id.
-    pub key_id: String,
+    pub key_id: CompactString,
 
     /// Experiment that decided, or held the request out.
     pub experiment: Option<Name>,
@@ -205,7 +206,7 @@ pub struct Row {
     /// Model the client asked for, clamped to a configured name, else `_other`.
     pub request_model: Option<Name>,
     /// Model the backend named.
-    pub response_model: String,
+    pub response_model: CompactString,
     /// Tokens read.
     pub input_tokens: Option<u64>,
     /// Tokens made.
@@ -213,7 +214,7 @@ pub struct Row {
     /// Whether `output_tokens` was counted here because the stream stopped early (T30).
     pub tokens_estimated: bool,
     /// Why the model stopped.
-    pub finish_reason: String,
+    pub finish_reason: CompactString,
 
     /// First byte of the head to its end.
     pub t_header: Micros,
@@ -247,8 +248,8 @@ impl Default for Row {
             request_id: [0; 16],
             seq: 0,
             started_unix_nanos: 0,
-            client_request_id: String::new(),
-            upstream_request_id: String::new(),
+            client_request_id: CompactString::const_new(""),
+            upstream_request_id: CompactString::const_new(""),
             trace_id: [0; 16],
             span_id: [0; 8],
             parent_span_id: [0; 8],
@@ -259,14 +260,14 @@ impl Default for Row {
             protocol: Protocol::default(),
             tls_version: "",
             tls_cipher: "",
-            user_agent: String::new(),
-            method: String::new(),
-            path: String::new(),
-            host: String::new(),
+            user_agent: CompactString::const_new(""),
+            method: CompactString::const_new(""),
+            path: CompactString::const_new(""),
+            host: CompactString::const_new(""),
             route: None,
             pattern: None,
             request_bytes: 0,
-            key_id: String::new(),
+            key_id: CompactString::const_new(""),
             experiment: None,
             revision: 0,
             variant: None,
@@ -289,11 +290,11 @@ impl Default for Row {
             chunks: 0,
             complete: false,
             request_model: None,
-            response_model: String::new(),
+            response_model: CompactString::const_new(""),
             input_tokens: None,
             output_tokens: None,
             tokens_estimated: false,
-            finish_reason: String::new(),
+            finish_reason: CompactString::const_new(""),
             t_header: Micros::NONE,
             t_auth: Micros::NONE,
             t_connect: Micros::NONE,

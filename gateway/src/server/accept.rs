@@ -29,21 +29,39 @@ use crate::worker::Worker;
 /// Connections more than another worker has before one is handed over.
 const MARGIN: usize = 2;
 
+/// The first socket on `address`. Whoever else has it must not share it: the kernel would give each of two
+/// processes a part of the connections, and nobody would notice.
+///
+/// # Errors
+/// When the address cannot be bound, or is in use.
+pub fn bind_first(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    if address.port() != 0 {
+        drop(socket(address, false)?);
+    }
+    bind(address)
+}
+
 /// A socket on `address` that several workers may open.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    socket(address, true)
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Ip::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         // `[::]` serves IPv4 too.
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(4096)?;
+    if shared {
+        socket.listen(4096)?;
+    }
     Ok(socket.into())
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::shown::current;
 use super::{changed, if_match, missing, reason};
-use crate::admin::access::Who;
+use crate::admin::access::{Who, may_change};
 use crate::admin::error::ApiError;
 use crate::admin::extract::{Body, Path, Query};
 use crate::admin::idempotency::{Answer, Answers};
@@ -113,6 +113,14 @@ fn members(bytes: &[u8]) -> Result<(Map<String, Value>, Option<String>), ApiErro
     Ok((members, reason(because)?))
 }
 
+/// An experiment is made on, or moved to, a route that the caller may change.
+fn check_route(who: &Who, members: &Map<String, Value>) -> Result<(), ApiError> {
+    match members.get("route").and_then(Value::as_str) {
+        Some(route) => may_change(&who.caller, route),
+        None => Ok(()),
+    }
+}
+
 /// `POST /experiments`.
 pub async fn create(
     State(context): State<Context>,
@@ -131,6 +139,7 @@ pub async fn create(
         Some(Value::String(name)) => name,
         _ => return Err(ApiError::invalid("give the experiment a `name`, a text")),
     };
+    check_route(&who, &members)?;
     let (changes, experiment) = (Arc::clone(&context.changes), name.clone());
     let made =
         to_the_end(
@@ -159,6 +168,7 @@ pub async fn edit(
     if patch.get("name").is_some_and(|other| other.as_str() != Some(&name)) {
         return Err(ApiError::invalid("an experiment keeps its `name`; make another one"));
     }
+    check_route(&who, &patch)?;
     let patch = patch.into_iter().filter(|(member, _)| member != "name").collect();
     let (changes, experiment) = (Arc::clone(&context.changes), name.clone());
     let edited =

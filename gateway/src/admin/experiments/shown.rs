@@ -208,6 +208,12 @@ pub(super) fn current(view: &View, name: &str, live: &LiveExperiment) -> Option<
     }
 }
 
+/// The route of an experiment, whatever became of it; `None` if there is none of this name.
+pub(in crate::admin) fn route_of(view: &View, name: &str) -> Option<String> {
+    let live = view.live.get(name).or_else(|| view.past.get(name))?;
+    current(view, name, live)?.get("route")?.as_str().map(str::to_owned)
+}
+
 fn differences(file: &Value, is: &Value, live: &LiveExperiment) -> Vec<Difference> {
     let mut all: Vec<Difference> = definition::differences(file, is)
         .into_iter()

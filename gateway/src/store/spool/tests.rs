@@ -28,7 +28,7 @@ fn opened(folder: &Path, max_bytes: u64) -> Spool {
 
 fn row(seq: u64) -> Box<Row> {
     let path = format!("/v1/\u{1}\"WSP1\u{0}\u{0}{seq}");
-    Box::new(Row { seq, path, route: Some(intern("chat")), ..Row::default() })
+    Box::new(Row { seq, path: path.into(), route: Some(intern("chat")), ..Row::default() })
 }
 
 #[expect(clippy::vec_box, reason = "the spool takes rows as the recorder has them")]
@@ -250,7 +250,7 @@ fn what_the_store_does_not_take_stays() {
 fn a_new_segment_begins_at_16_mib_and_each_goes_when_it_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = opened(folder.path(), 1 << 30);
-    let large = |seq| Box::new(Row { seq, host: "h".repeat(512 << 10), ..Row::default() });
+    let large = |seq| Box::new(Row { seq, host: "h".repeat(512 << 10).into(), ..Row::default() });
     for seq in 0..70 {
         spool.append(BOOT, &[large(seq)]).unwrap();
     }

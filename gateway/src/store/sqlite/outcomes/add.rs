@@ -16,9 +16,13 @@ use crate::recorder::row::{Protocol, Row};
 use crate::recorder::tried::Tried;
 use crate::store::sqlite::vocabulary::Vocabulary;
 use crate::store::sqlite::{Fault, changes, count, int, tallies};
+use crate::threads;
 
 /// Rows of one block at most: who asks for one of them reads all.
 const MOST: u64 = 512;
+
+/// Rows that are packed before a worker that waits for this core has its turn.
+const AT_ONCE: u64 = 16;
 
 /// Whether rows may be there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub(in crate::store::sqlite) fn add(
             stored += u64::from(row.seq > 0);
             if writer.rows() == MOST {
                 writer.keep(transaction, *slice, boot)?;
+            } else if writer.rows().is_multiple_of(AT_ONCE) {
+                threads::give_way(rows.len());
             }
         }
         writer.keep(transaction, *slice, boot)?;

@@ -12,7 +12,7 @@ fn a_name_of_a_failed_batch_is_not_used_by_the_next() {
     store.connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(())).unwrap();
     let row = |seq, name| {
         let name = Some(intern(name));
-        Box::new(Row { backend: name, host: "h".repeat(8000), ..outcome_row(seq) })
+        Box::new(Row { backend: name, host: "h".repeat(8000).into(), ..outcome_row(seq) })
     };
     let full: Vec<_> = (2..100).map(|seq| row(seq, "lost")).collect();
     assert!(matches!(store.add_outcomes(BOOT, &full), Err(StoreError::Unavailable(_))));

@@ -158,8 +158,8 @@ fn a_span_is_in_error_as_the_conventions_say() {
 fn t29_no_span_name_is_taken_from_client_text() {
     let row = Row {
         method: "BREW".into(),
-        path: "/é".repeat(600),
-        user_agent: "ü".repeat(600),
+        path: "/é".repeat(600).into(),
+        user_agent: "ü".repeat(600).into(),
         pattern: None,
         status: 404,
         rejected: Some(RejectReason::NoRoute),

@@ -133,7 +133,7 @@ pub fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     let of_thread = Arc::clone(shared);
     let work = move || thread::run(&of_thread, &store, retention);
-    let handle = crate::threads::behind("comparison", work)?;
+    let handle = std::thread::Builder::new().name("comparison".into()).spawn(work)?;
     // Started once: a second thread would not be woken.
     let _ = shared.comparisons.thread.set(handle.thread().clone());
     Ok(handle)

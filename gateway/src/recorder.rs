@@ -26,7 +26,7 @@ use crate::telemetry::access_line;
 use crate::telemetry::counters::{WorkerCounters, bump};
 use crate::telemetry::histogram::StepTimes;
 use crate::telemetry::traces::SpanSender;
-use crate::threads;
+use crate::threads::Turns;
 
 pub mod row;
 pub mod tally;
@@ -226,7 +226,8 @@ impl Recorder {
             replay_rest: true,
         };
         let stop = Arc::clone(&self.stop);
-        let handle = threads::behind("recorder", move || drain.run(&stop))?;
+        let handle =
+            std::thread::Builder::new().name("recorder".into()).spawn(move || drain.run(&stop))?;
         // Started once: a second thread would not be woken.
         let _ = self.thread.set(handle.thread().clone());
         Ok(handle)
@@ -305,6 +306,7 @@ impl Drain {
     fn drain(&mut self) {
         self.evidence.take_feedback();
         let mut drained = std::mem::take(&mut self.drained);
+        let mut turns = Turns::default();
         loop {
             self.drain_some(&mut drained);
             if drained.is_empty() {
@@ -314,7 +316,7 @@ impl Drain {
             for item in drained.drain(..) {
                 self.keep(item);
             }
-            threads::give_way(self.queue.len());
+            turns.give();
             if self.backlog.len() >= BACKLOG {
                 break;
             }

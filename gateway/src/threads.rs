@@ -1,63 +1,31 @@
-//! Threads behind the workers: they store, count and judge what workers did.
+//! Threads behind the workers: they store and count what workers did.
 //!
-//! Where there are as many workers as cores, such a thread shares a core with one of them. At the same
-//! priority it is left to run while a request waits: at 4,000 requests/s on one core a worker waited more
-//! than 150 µs for the store 63 times in 4 s, a step below it 24 times (`perf sched`). What it needs it
-//! still gets: at its priority a quarter of a core, if everybody wants all of it.
+//! Where there are as many workers as cores, such a thread shares a core with one of them, and is left to
+//! run while a request waits: at 4,000 requests/s on one core a worker waited more than 150 µs for the
+//! store 60 to 150 times in 4 s, and with turns given it 1 to 3 times (`perf sched`). A lower
+//! priority would do less for requests and more harm to what must be stored in time.
 
-use std::io;
-use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-use rustix::process::{getpriority_process, setpriority_process};
+use crate::clock;
 
-/// Steps of priority below the workers.
-const BELOW: i32 = 5;
+/// How long others may have had the core before no more turns are given: it is busy then, and what is
+/// behind must go on.
+const PATIENCE: Duration = Duration::from_millis(2);
 
-/// The lowest priority there is.
-const LOWEST: i32 = 19;
-
-/// Starts a thread that does `work` behind the workers.
-///
-/// # Errors
-/// When no thread can be had.
-pub fn behind<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    Builder::new().name(name.to_owned()).spawn(move || {
-        step_back();
-        work()
-    })
+/// Turns that are given during one piece of work.
+#[derive(Debug, Default)]
+pub struct Turns {
+    waited: Duration,
 }
 
-/// A thread behind has done a piece of what it has to do, and there is less than [`LITTLE`] of that: a worker
-/// that waits for this core goes first. Where there is much, it is not asked: a worker that is busy all the
-/// time would leave it too little.
-pub fn give_way(left: usize) {
-    if left < LITTLE {
-        std::thread::yield_now();
-    }
-}
-
-/// Rows that are little to do: a batch of the recorder at some thousand requests a second.
-const LITTLE: usize = 512;
-
-/// This thread, and no other. If it may not, it runs as before.
-fn step_back() {
-    if let Ok(own) = getpriority_process(None) {
-        let _ = setpriority_process(None, (own + BELOW).min(LOWEST));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_behind_has_a_lower_priority_and_others_keep_theirs() {
-        let own = getpriority_process(None).unwrap();
-        let its = behind("behind", || getpriority_process(None).unwrap()).unwrap().join().unwrap();
-        assert_eq!(its, (own + BELOW).min(LOWEST));
-        assert_eq!(getpriority_process(None).unwrap(), own);
+impl Turns {
+    /// A small part is done: a worker that waits for this core goes first, unless others had it for long.
+    pub fn give(&mut self) {
+        if self.waited < PATIENCE {
+            let began = clock::now();
+            std::thread::yield_now();
+            self.waited += began.elapsed();
+        }
     }
 }

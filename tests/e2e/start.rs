@@ -94,5 +94,6 @@ async fn a_port_that_another_gateway_has_is_not_shared() {
     assert_eq!(starting.exit(seconds(10)).await, Some(1));
     let said = starting.stderr();
     assert!(said.contains("server.listen") && said.contains("in use"), "{said}");
-    assert_eq!(weir.client(&weir.make_key("client").await).get("/").await.status, 200);
+    let client = weir.client(&weir.make_key("client").await);
+    assert_eq!(client.post("/v1/chat/completions", "{}").await.status, 200);
 }

@@ -63,9 +63,9 @@ async fn streams_share_a_connection() {
     // The last that was opened is the first that may go on.
     raw.send(frames::window_update(39, 1_000_000)).await.unwrap();
     assert_eq!(content(&mut raw, 39).await.len(), large.len());
-    for stream in &streams[..19] {
-        raw.send(frames::window_update(*stream, 1_000_000)).await.unwrap();
-    }
+    let all: Vec<u8> =
+        streams[..19].iter().flat_map(|stream| frames::window_update(*stream, 1_000_000)).collect();
+    raw.send(all).await.unwrap();
     let mut got = std::collections::BTreeMap::new();
     while got.values().filter(|length| **length == large.len()).count() < 19 {
         let frame = raw.read_frame_of(kind::DATA, seconds(5)).await.unwrap();

@@ -110,7 +110,7 @@ struct Driver {
     full: bool,
     asked_to_leave: bool,
     // The stream that runs first.
-    first: u32,
+    first: usize,
 }
 
 impl Driver {
@@ -265,19 +265,24 @@ impl Driver {
         }
     }
 
-    /// Runs the streams that rang. Another one is the first each time: what a window leaves is for all.
+    /// Runs the streams that rang, those first that come behind the last one that sent content: what room and
+    /// windows leave is for all in turn.
     fn streams(&mut self) {
         let words = self.ring.words();
-        let (first, shift) = (self.first as usize / 64 % words, self.first % 64);
-        for word in (0..words).map(|word| (first + word) % words) {
-            let mut rung = self.ring.take_streams(word).rotate_right(shift);
-            while rung != 0 {
-                let place = word * 64 + ((rung.trailing_zeros() + shift) % 64) as usize;
-                rung &= rung - 1;
-                self.stream(place);
-            }
+        let (first, before) = (self.first / 64 % words, (1 << (self.first % 64)) - 1);
+        self.some_streams(first, !before);
+        (1..words).for_each(|more| self.some_streams((first + more) % words, u64::MAX));
+        self.some_streams(first, before);
+    }
+
+    /// Those of 64 places that rang, as far as `which` has their bits.
+    fn some_streams(&mut self, word: usize, which: u64) {
+        let mut rung = self.ring.take_streams(word, which);
+        while rung != 0 {
+            let place = word * 64 + rung.trailing_zeros() as usize;
+            rung &= rung - 1;
+            self.stream(place);
         }
-        self.first = self.first.wrapping_add(1);
     }
 
     fn stream(&mut self, at: usize) {
@@ -316,7 +321,10 @@ impl Driver {
                 place.for_window = true;
                 self.for_window.push(at);
             }
-            Step::Turn => self.ring.ring(at),
+            Step::Turn => {
+                self.first = at + 1;
+                self.ring.ring(at);
+            }
             Step::Over => self.close(at),
         }
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -46,7 +46,8 @@ impl StoreThread {
             counters: Counters::default(),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = crate::threads::behind("weir-store", move || work(&of_thread, store))?;
+        let thread =
+            Builder::new().name("weir-store".to_owned()).spawn(move || work(&of_thread, store))?;
         Ok((StoreHandle(Arc::new(LastOut(shared))), thread))
     }
 }

@@ -80,11 +80,11 @@ impl Ring {
         self.link.load(SeqCst) && self.link.swap(false, SeqCst)
     }
 
-    /// Which of 64 streams rang, as bits. They did not from now on.
-    pub(super) fn take_streams(&self, word: usize) -> u64 {
-        self.streams
-            .get(word)
-            .map_or(0, |word| if word.load(SeqCst) == 0 { 0 } else { word.swap(0, SeqCst) })
+    /// Which of 64 streams rang, as bits, as far as they are in `which`. They did not from now on.
+    pub(super) fn take_streams(&self, word: usize, which: u64) -> u64 {
+        self.streams.get(word).map_or(0, |word| {
+            if word.load(SeqCst) & which == 0 { 0 } else { word.fetch_and(!which, SeqCst) & which }
+        })
     }
 
     /// How many times 64 streams there may be.
@@ -136,8 +136,10 @@ mod tests {
         ring.waker(Some(70)).wake_by_ref();
         ring.waker(Some(3)).wake();
         assert_eq!(count(), 0, "it runs and will look");
-        assert_eq!((ring.take_streams(0), ring.take_streams(1)), (1 << 3, 1 << 6));
-        assert_eq!((ring.take_streams(0), ring.words()), (0, 2));
+        let all = u64::MAX;
+        assert_eq!(ring.take_streams(0, !(1 << 3)), 0, "another was asked for");
+        assert_eq!((ring.take_streams(0, all), ring.take_streams(1, all)), (1 << 3, 1 << 6));
+        assert_eq!((ring.take_streams(0, all), ring.words()), (0, 2));
         ring.leave(&cx);
         assert_eq!(count(), 0, "nobody rang");
         let bell = ring.waker(None);
@@ -162,6 +164,6 @@ mod tests {
         let bell = ring.waker(Some(63));
         std::thread::spawn(move || bell.wake()).join().unwrap();
         assert_eq!(woken.0.load(SeqCst), 1);
-        assert_eq!(ring.take_streams(0), 1 << 63);
+        assert_eq!(ring.take_streams(0, u64::MAX), 1 << 63);
     }
 }

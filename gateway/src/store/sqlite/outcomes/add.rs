@@ -16,7 +16,7 @@ use crate::recorder::row::{Protocol, Row};
 use crate::recorder::tried::Tried;
 use crate::store::sqlite::vocabulary::Vocabulary;
 use crate::store::sqlite::{Fault, changes, count, int, tallies};
-use crate::threads;
+use crate::threads::Turns;
 
 /// Rows of one block at most: who asks for one of them reads all.
 const MOST: u64 = 512;
@@ -50,6 +50,7 @@ pub(in crate::store::sqlite) fn add(
     }
     let mut writer = Writer::default();
     let mut stored = 0;
+    let mut turns = Turns::default();
     for of_slice in by_slice.chunk_by(|(one, _), (other, _)| one == other) {
         let [(slice, _), ..] = of_slice else { continue };
         let mut known = match arrival {
@@ -68,7 +69,7 @@ pub(in crate::store::sqlite) fn add(
             if writer.rows() == MOST {
                 writer.keep(transaction, *slice, boot)?;
             } else if writer.rows().is_multiple_of(AT_ONCE) {
-                threads::give_way(rows.len());
+                turns.give();
             }
         }
         writer.keep(transaction, *slice, boot)?;

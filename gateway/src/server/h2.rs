@@ -1,7 +1,7 @@
 //! HTTP/2 with a client: our own, on frames and fields that `policies::h2` takes apart.
 //!
-//! One task a connection, and all of its streams inside it: frames that came are taken in ([`link`]),
-//! whoever of the streams has something to do runs ([`ring`]), and what all of them have to say leaves
+//! One task a connection, and all of its streams inside it: frames that came are taken in (`link`),
+//! whoever of the streams has something to do runs (`ring`), and what all of them have to say leaves
 //! in one write. There is no channel, no second task and no wake-up between a socket and its requests.
 //! Cancelling is dropping: when the client resets a stream or leaves, its request is dropped, and with
 //! it its connection to a backend (F10).

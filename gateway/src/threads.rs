@@ -2,7 +2,7 @@
 //!
 //! Where there are as many workers as cores, such a thread shares a core with one of them, and is left to
 //! run while a request waits: at 4,000 requests/s on one core a worker waited more than 150 µs for the
-//! store 60 to 150 times in 4 s, and with turns given it 1 to 3 times (`perf sched`). A lower
+//! store 63 and 145 times in 4 s, and where turns are given 16 times (`perf sched`). A lower
 //! priority would do less for requests and more harm to what must be stored in time.
 
 use std::time::Duration;
